@@ -1,0 +1,66 @@
+"""The command line: one verb a file, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from lengthwise import __version__
+from lengthwise.errors import LengthwiseError
+
+#: verb -> module; the module's `command` is the click command. Listing imports none of them.
+VERBS = {
+    "serve": "lengthwise.cli.serve",
+    "bench": "lengthwise.cli.bench",
+    "predict": "lengthwise.cli.predict",
+    "systems": "lengthwise.cli.systems",
+}
+
+
+class Verbs(click.Group):
+    """Loads a verb's module when it is asked for, so that `lengthwise --help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Name the verbs, in the order a new user meets them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import one verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(VERBS[cmd_name]).command
+        return command
+
+
+class OperatorError(click.ClickException):
+    """One of our errors as a line on stderr and exit code 2, without a traceback."""
+
+    exit_code = 2
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lengthwise")
+def cli() -> None:
+    """Short requests first.
+
+    Lengthwise predicts how long each LLM answer will be and puts short ones first, without starving
+    the long. Start with `lengthwise serve`; see what it gains with `lengthwise bench --compare`.
+    """
+
+
+def main() -> None:
+    """Run the command line; errors of ours are one line, not a traceback."""
+    try:
+        cli(standalone_mode=False)
+    except LengthwiseError as error:
+        raise SystemExit(_fail(OperatorError(str(error)))) from None
+    except click.ClickException as error:
+        raise SystemExit(_fail(error)) from None
+    except click.Abort:
+        raise SystemExit(130) from None
+
+
+def _fail(error: click.ClickException) -> int:
+    error.show()
+    return error.exit_code

@@ -1,0 +1,1 @@
+"""The pure heart: requests, predictions, policies and the queue. Standard library only."""

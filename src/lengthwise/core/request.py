@@ -1,0 +1,49 @@
+"""One request, as the queue sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lengthwise.core.prediction import Prediction
+
+#: Time per output token of one request where the host has not measured its engine yet, in seconds.
+#: 0.02 is the SSJF paper's own figure (arXiv 2404.08509) and close to an A100 with an 8B model.
+DEFAULT_S_PER_TOKEN = 0.02
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Request:
+    """What a policy may look at. Times are seconds on the host's clock, lengths are tokens.
+
+    The host writes `attained_tokens` (output so far) and, at arrival, `s_per_token` (the engine's
+    time per output token of one request, as far as the host knows it).
+    """
+
+    id: int
+    arrival_s: float
+    prediction: Prediction
+    model: str = ""
+    tenant: str = ""
+    prompt_tokens: int = 1
+    max_tokens: int | None = None
+    priority: int = 0
+    deadline_s: float | None = None
+    expires_s: float | None = None
+    slots: int = 1
+    s_per_token: float = DEFAULT_S_PER_TOKEN
+    attained_tokens: int = 0
+
+    @property
+    def expected_tokens(self) -> float:
+        """Mean predicted output under the client's cap: E[min(X, max_tokens)]."""
+        return self.prediction.capped(self.max_tokens).mean
+
+    @property
+    def expected_remaining_tokens(self) -> float:
+        """Mean predicted output still to come, under the client's cap."""
+        capped = self.prediction.capped(self.max_tokens)
+        remaining = capped.remaining(self.attained_tokens).mean
+        if self.max_tokens is None:
+            return remaining
+        # The doubling past the last atom must not promise more than the cap leaves.
+        return min(remaining, max(float(self.max_tokens - self.attained_tokens), 0.0))

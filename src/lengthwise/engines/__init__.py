@@ -1,0 +1,1 @@
+"""Engines that are started or plugged into from here."""

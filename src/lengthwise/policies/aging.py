@@ -1,0 +1,57 @@
+"""Shortest first without starving the long: order by size, softened by waiting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from lengthwise.core.policy import Rekey
+
+if TYPE_CHECKING:
+    from lengthwise.core.request import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aged:
+    """Shortest first within a window that grows with one's own length: a true bound.
+
+    The key is fixed at arrival, so the queue is O(log n). Nobody who arrives more than
+    `stretch` x a request's own expected service time after it can overtake it, since their key is
+    at least their arrival. The larger `stretch`, the closer to SJF; 0 is FCFS. Deep in overload,
+    where waits exceed every stretch, it tends to FCFS.
+    """
+
+    stretch: float = 4.0
+
+    name: ClassVar[str] = "aged"
+    rekey: ClassVar[Rekey] = Rekey.NEVER
+    preempts: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stretch < float("inf"):
+            raise ValueError(f"stretch must be at least 0 and finite, not {self.stretch!r}")
+
+    def bound_s(self, request: Request) -> float:
+        """How long after `request` one may arrive and still overtake it, seconds."""
+        return self.stretch * request.s_per_token * request.expected_tokens
+
+    def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
+        """Arrival, put off by the stretched expected service, seconds."""
+        return request.arrival_s + self.bound_s(request)
+
+
+@dataclass(frozen=True, slots=True)
+class HRRN:
+    """Highest response ratio next: (wait + service) / service, largest first (Hansen 1971).
+
+    Better means than FCFS and a softer tail than SJF, but no bound is claimed: in sustained
+    overload it never serves the longest.
+    """
+
+    name: ClassVar[str] = "hrrn"
+    rekey: ClassVar[Rekey] = Rekey.WITH_TIME
+    preempts: ClassVar[bool] = False
+
+    def key(self, request: Request, now: float) -> float:
+        """Response ratio, negated so that smaller runs first."""
+        return -(now - request.arrival_s) / (request.s_per_token * request.expected_tokens)

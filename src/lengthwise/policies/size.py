@@ -1,0 +1,50 @@
+"""Order by arrival or by predicted size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from lengthwise.core.policy import Rekey
+
+if TYPE_CHECKING:
+    from lengthwise.core.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class FCFS:
+    """First come, first served: what every engine does by default."""
+
+    name: ClassVar[str] = "fcfs"
+    rekey: ClassVar[Rekey] = Rekey.NEVER
+    preempts: ClassVar[bool] = False
+
+    def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
+        """Arrival, seconds."""
+        return request.arrival_s
+
+
+@dataclass(frozen=True, slots=True)
+class SJF:
+    """Shortest predicted answer first, capped by `max_tokens` (SSJF, arXiv 2404.08509)."""
+
+    name: ClassVar[str] = "sjf"
+    rekey: ClassVar[Rekey] = Rekey.NEVER
+    preempts: ClassVar[bool] = False
+
+    def key(self, request: Request, now: float) -> float:  # noqa: ARG002
+        """Predicted output, tokens."""
+        return request.expected_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class SRPT:
+    """Shortest predicted remaining answer first, displacing longer ones (Schrage 1968)."""
+
+    name: ClassVar[str] = "srpt"
+    rekey: ClassVar[Rekey] = Rekey.ON_PROGRESS
+    preempts: ClassVar[bool] = True
+
+    def key(self, request: Request, now: float) -> float:  # noqa: ARG002
+        """Predicted output still to come, tokens."""
+        return request.expected_remaining_tokens

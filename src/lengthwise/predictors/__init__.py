@@ -1,0 +1,1 @@
+"""Where predictions come from: one contract, several ways to keep it."""

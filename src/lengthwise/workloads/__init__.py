@@ -1,0 +1,1 @@
+"""What is asked of an engine: data sets of prompts, traces, arrivals."""
