@@ -196,8 +196,9 @@ class RankedQueue:
         self._best = ranks
         self._worst = [(-rank.key, -rank.arrival_s, -rank.id) for rank in ranks]
         self._oldest = [(rank.arrival_s, rank.id) for rank in ranks]
-        for heap in (self._best, self._worst, self._oldest):
-            heapq.heapify(heap)  # type: ignore[arg-type]
+        heapq.heapify(self._best)
+        heapq.heapify(self._worst)
+        heapq.heapify(self._oldest)
 
     def _compact(self) -> None:
         """Keep the dead to at most as many as the living, so that memory follows the queue."""

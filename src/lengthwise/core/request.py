@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lengthwise.core.prediction import Prediction
+if TYPE_CHECKING:
+    from lengthwise.core.prediction import Prediction
 
 #: Time per output token of one request where the host has not measured its engine yet, in seconds.
 #: 0.02 is the SSJF paper's own figure (arXiv 2404.08509) and close to an A100 with an 8B model.
