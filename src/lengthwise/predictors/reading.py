@@ -20,8 +20,8 @@ CHARS_PER_TOKEN = 4.2
 CHARS_PER_TOKEN_OTHER = 1.3
 
 #: Words from either end in which an instruction is looked for.
-FOCUS_HEAD_WORDS = 70
-FOCUS_TAIL_WORDS = 50
+FOCUS_HEAD_WORDS = 45
+FOCUS_TAIL_WORDS = 35
 
 _WORD = re.compile(r"\w+")
 

@@ -17,10 +17,11 @@ from lengthwise.predictors.reading import tokens_of
 if TYPE_CHECKING:
     from lengthwise.predictors.reading import Reading
 
-TOKENS_PER_WORD = 1.35
 #: How far before a unit ("sentences") its number may stand: "two very short sentences".
 NUMBER_REACH_WORDS = 3
 MAX_TOKENS = 4000.0
+#: A request of more words asks for more than one thing.
+PLAIN_REQUEST_WORDS = 40
 
 
 class Kind(IntEnum):
@@ -61,19 +62,24 @@ def stated(reading: Reading) -> Stated:
     for rule in RULES:
         found = rule(reading, words, seen)
         if found is not None:
-            return _moderate(found, seen)
+            return _moderate(found, seen, len(reading.words))
     return NOTHING
 
 
-def _moderate(found: Stated, seen: frozenset[str]) -> Stated:
-    """Let "briefly" and "in detail" scale what has no measure of its own; keep sizes in range."""
+def _moderate(found: Stated, seen: frozenset[str], words: int) -> Stated:
+    """Let "briefly" and "in detail" scale what has no measure; trust less in a long request."""
     tokens = found.tokens
     if found.kind in (Kind.FORM, Kind.LISTING, Kind.CODE, Kind.LONG):
         if seen & v.BRIEF or "short" in seen:
             tokens *= 0.6
         elif seen & v.THOROUGH:
             tokens *= 1.5
-    return found._replace(tokens=min(max(tokens, 1.0), MAX_TOKENS))
+    trust = 1.0
+    if found.kind is not Kind.REWORK:
+        trust = max(0.4, min(1.0, PLAIN_REQUEST_WORDS / words) ** 0.5)
+    return found._replace(
+        tokens=min(max(tokens, 1.0), MAX_TOKENS), confidence=found.confidence * trust
+    )
 
 
 # --- rules: (reading, words, the set of them) -> Stated or None ---------------------------
@@ -81,7 +87,7 @@ def _moderate(found: Stated, seen: frozenset[str]) -> Stated:
 
 def _closed(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Yes or no, true or false, one letter, one number, "only the name"."""
-    if seen & v.REASONING and not seen & v.ONLY:
+    if _reasons(words, seen):
         return None
     instructed = bool(seen & v.ANSWERING)
     for pair, tokens in v.CLOSED_PAIRS.items():
@@ -89,18 +95,17 @@ def _closed(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None
             return Stated(Kind.CLOSED, tokens, 0.85 if instructed else 0.7)
     for i, word in enumerate(words):
         if word in v.ONLY and _is_order(words, i):
-            after = words[i + 1 : i + 7]
-            before = words[max(0, i - 4) : i]
-            if v.LARGE_OBJECTS.isdisjoint(after) and v.LARGE_OBJECTS.isdisjoint(before):
+            around = words[max(0, i - 4) : i + 7]
+            if v.LARGE_OBJECTS.isdisjoint(around):
                 return Stated(Kind.CLOSED, 6.0, 0.75)
-    if "letter" in seen and seen & v.CHOICE and instructed:
+    if "letter" in seen and seen & v.CHOICE and instructed and not seen & v.COMPOSING:
         return Stated(Kind.CLOSED, 3.0, 0.7)
     return None
 
 
 def _measured(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
-    """N words, sentences, lines, paragraphs, pages, bullets: the measure nearest to the end."""
-    found: Stated | None = None
+    """N words, sentences, lines, paragraphs, pages, bullets: the largest that is asked for."""
+    largest = 0.0
     for i, word in enumerate(words):
         per_unit = v.UNITS.get(word)
         if per_unit is None:
@@ -108,66 +113,75 @@ def _measured(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | No
         count = _count_before(words, i)
         if count is None or (word in v.WEAK_UNITS and not seen & v.MAKING):
             continue
-        tokens = count * per_unit
         near = frozenset(words[max(0, i - 7) : i + 3])
+        if word == "characters" and not near & v.AT_MOST:
+            continue
+        tokens = count * per_unit if count > 1 else v.ONE_UNIT.get(word, per_unit)
         if near & v.AT_MOST:
             tokens *= 0.8
         elif near & v.AT_LEAST:
             tokens *= 1.15
-        if found is not None and found.tokens > tokens and near & v.EACH:
-            tokens *= max(1.0, found.tokens / v.UNITS["paragraphs"])
-        found = Stated(Kind.MEASURED, tokens, 0.8 if tokens < 150 else 0.7)
-    return found
+        largest = max(largest, tokens)
+    if not largest:
+        return None
+    return Stated(Kind.MEASURED, largest, 0.8 if largest < 150 else 0.6)
 
 
 def _label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Classify, label, rate: a word from a given set."""
     asked = (
         not v.LABEL_VERBS.isdisjoint(words[:6])
-        or not v.LABEL_VERBS.isdisjoint(words[-12:])
-        or v.POLAR <= seen
-        or (seen & v.LABEL_NOUNS and seen & v.ASKING)
+        or not v.LABEL_VERBS.isdisjoint(words[-8:])
+        or words[0] in v.LABEL_OPENERS
+        or (v.POLAR <= seen and _near(words, *v.POLAR, reach=4))
+        or any(
+            not v.ASKING.isdisjoint(words[max(0, i - 3) : i])
+            for i, word in enumerate(words)
+            if word in v.LABEL_NOUNS
+        )
     )
-    if not asked or seen & v.MAKING & frozenset(words[:4]):
+    if not asked or not v.COMPOSING.isdisjoint(words[:4]):
         return None
-    if seen & v.REASONING:
-        return Stated(Kind.LABEL, 60.0, 0.4)
+    if _reasons(words, seen):
+        return Stated(Kind.LABEL, 70.0, 0.35)
     return Stated(Kind.LABEL, 8.0, 0.65)
 
 
 def _extract(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Extract the name; what date is mentioned in; return the fields as JSON."""
-    head = words[:8]
-    if not v.EXTRACT_VERBS.isdisjoint(head):
-        size = min(payload_tokens(reading) or 40.0, 120.0)
+    if seen & v.CODE_WORDS:
+        return None
+    size = min(payload_tokens(reading) or 40.0, 150.0)
+    if not v.EXTRACT_VERBS.isdisjoint(words[:8]):
         if seen & v.STRUCTURED:
             return Stated(Kind.EXTRACT, 20 + 0.8 * size, 0.5)
         return Stated(Kind.EXTRACT, 8 + 0.2 * size, 0.55)
-    if seen & v.STRUCTURED and payload_tokens(reading) and seen & v.MAKING:
-        return Stated(Kind.EXTRACT, 20 + min(payload_tokens(reading), 120.0), 0.45)
-    if {"identify", "find"} & frozenset(head[:2]) and payload_tokens(reading):
+    if len(words) > 40 or not payload_tokens(reading):
+        return None
+    if seen & v.STRUCTURED and seen & v.MAKING:
+        return Stated(Kind.EXTRACT, 20 + size, 0.45)
+    if words[0] in ("identify", "find"):
         return Stated(Kind.EXTRACT, 18.0, 0.45)
     return None
 
 
 def _rework(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Translate, correct, rewrite, sort, summarise a text that is given: as long as its source."""
-    for word in (*words[:9], *words[-9:]):
-        ratio = v.REWORK_RATIO.get(word)
-        if ratio is not None:
-            break
-    else:
+    at_end = (word for word in words[-6:] if word in v.REWORK_AT_END)
+    verb = next((word for word in words[:6] if word in v.REWORK_RATIO), None) or next(at_end, None)
+    if verb is None:
         return None
+    ratio = v.REWORK_RATIO[verb]
     size = payload_tokens(reading)
     if not size:
-        if word in v.NEEDS_PAYLOAD or reading.chars > 160:
+        if verb in v.NEEDS_PAYLOAD or reading.chars > 160:
             return None
         size = tokens_of(max(reading.chars - 25, 8), reading.ascii_share)
-    if seen & v.PROGRAM_WORDS:
-        return Stated(Kind.REWORK, size + 90, 0.35)
-    if word in v.SUMMARY_VERBS:
-        return Stated(Kind.REWORK, min(max(ratio * size, 30.0), 200.0), 0.5)
-    return Stated(Kind.REWORK, 4 + ratio * size, 0.7 if size < 150 else 0.6)
+    if seen & v.CODE_WORDS:
+        return Stated(Kind.REWORK, size + 90, 0.3)
+    if verb in v.SUMMARY_VERBS:
+        return Stated(Kind.REWORK, min(max(ratio * size, 30.0), 200.0), 0.45)
+    return Stated(Kind.REWORK, 4 + ratio * size, 0.7 if size < 100 else 0.5)
 
 
 def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
@@ -305,10 +319,21 @@ def _count_before(words: list[str], i: int) -> float | None:
 
 def _is_order(words: list[str], i: int) -> bool:
     """Whether the "only" or "just" at `i` belongs to an instruction on the answer."""
-    if i and words[i - 1] == "not":
+    if (i and words[i - 1] == "not") or words[i + 1 : i + 2] in (["in"], ["from"], ["when"]):
         return False
-    before, after = words[max(0, i - 3) : i], words[i + 1 : i + 4]
-    return not v.ANSWERING.isdisjoint(before) or not v.ANSWERING.isdisjoint(after[:2])
+    before, after = words[max(0, i - 3) : i], words[i + 1 : i + 2]
+    return not v.ANSWERING.isdisjoint(before) or not v.ANSWERING.isdisjoint(after)
+
+
+def _reasons(words: list[str], seen: frozenset[str]) -> bool:
+    """Whether reasons are asked for, and not ruled out ("do not explain")."""
+    if not seen & v.REASONING:
+        return False
+    return any(
+        v.NEGATIONS.isdisjoint(words[max(0, i - 3) : i])
+        for i, word in enumerate(words)
+        if word in v.REASONING
+    )
 
 
 def _near(words: list[str], first: str, second: str, *, reach: int = 2) -> bool:

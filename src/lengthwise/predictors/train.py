@@ -90,14 +90,19 @@ def fit_ngrams(words: list[list[str]], y: Array, weight: Array) -> NGrams:
     idf = np.where(counts >= MIN_COUNT, np.log((1 + len(words)) / (1 + counts)) + 1, 0.0)
     # As the artifact stores it, so that training and serving score alike.
     idf = idf.astype(np.float16).astype(np.float64)
-    x = np.zeros((len(words), BUCKETS), dtype=np.float32)
+    used = np.flatnonzero(idf)
+    column = np.zeros(BUCKETS, dtype=np.intp)
+    column[used] = np.arange(len(used))
+    x = np.zeros((len(words), len(used)), dtype=np.float32)
     for i, row_ in enumerate(found):
-        x[i, row_] = idf[row_]
+        known = [b for b in row_ if idf[b]]
+        x[i, column[known]] = idf[known]
         norm = float(np.linalg.norm(x[i]))
         x[i] /= norm or 1.0
     gram = (x @ x.T).astype(np.float64) + np.diag(RIDGE / weight)
     dual = np.linalg.solve(gram, y)
-    weights = (x.T.astype(np.float64) @ dual) * idf
+    weights = np.zeros(BUCKETS)
+    weights[used] = (x.T.astype(np.float64) @ dual) * idf[used]
     return NGrams(weight=weights.astype(np.float32).astype(np.float64), idf_squared=idf**2)
 
 

@@ -19,25 +19,29 @@ def number(word: str) -> float | None:
 
 #: unit -> tokens of one
 UNITS = {
-    "word": 2.0, "words": 1.35, "sentence": 26.0, "sentences": 24.0, "line": 14.0, "lines": 12.0,
+    "word": 1.35, "words": 1.35, "sentence": 26.0, "sentences": 24.0, "line": 14.0, "lines": 12.0,
     "paragraph": 105.0, "paragraphs": 100.0, "page": 550.0, "pages": 550.0, "bullet": 28.0,
-    "bullets": 28.0, "character": 2.0, "characters": 0.25, "letters": 2.0, "tokens": 1.0,
+    "bullets": 28.0, "characters": 0.25, "tokens": 1.0,
     "stanza": 40.0, "stanzas": 40.0, "verses": 40.0, "chapters": 600.0, "phrase": 8.0,
 }  # fmt: skip
+#: unit -> tokens where there is one of it
+ONE_UNIT = {"word": 3.0}
 #: Units that also count what is talked of; they need a verb of making beside them.
 WEAK_UNITS = frozenset({
-    "line", "lines", "page", "pages", "character", "characters", "letters", "tokens", "chapters",
+    "line", "lines", "page", "pages", "characters", "tokens", "chapters",
     "verses", "words", "sentences",
 })  # fmt: skip
 SINGLE_LEADS = frozenset({
     "in", "with", "as", "write", "just", "using", "than", "give", "form", "only", "create",
 })  # fmt: skip
-BREAKS_COUNT = frozenset({"the", "this", "these", "following", "each", "every", "first", "last"})
+BREAKS_COUNT = frozenset({
+    "the", "this", "these", "following", "each", "every", "first", "last", "letter", "syllable",
+    "and", "of", "more", "to",
+})  # fmt: skip
 AT_MOST = frozenset({
     "under", "less", "fewer", "most", "max", "maximum", "within", "exceed", "below", "no",
 })  # fmt: skip
 AT_LEAST = frozenset({"least", "minimum", "over", "min"})
-EACH = frozenset({"each", "per", "every"})
 
 CLOSED_PAIRS = {
     frozenset({"yes", "no"}): 5.0,
@@ -52,16 +56,18 @@ LARGE_OBJECTS = frozenset({
     "code", "json", "function", "translation", "translated", "corrected", "list", "query", "sql",
     "text", "sentence", "sentences", "rewritten", "poem", "email", "story", "program", "script",
     "paragraph", "words", "table", "html", "lines", "version", "summary", "prompt", "examples",
+    "article", "essay", "information", "details", "correct", "following",
 })  # fmt: skip
 CHOICE = frozenset({"option", "options", "choice", "correct", "single", "only", "just", "choose"})
 REASONING = frozenset({
     "explain", "why", "reason", "reasons", "reasoning", "justify", "elaborate", "discuss",
+    "explanation", "explanations",
 })  # fmt: skip
+NEGATIONS = frozenset({"no", "not", "without", "don", "dont", "never", "nor", "any"})
 
-LABEL_VERBS = frozenset({
-    "classify", "categorize", "categorise", "label", "sentiment", "rate", "tag", "spam",
-})  # fmt: skip
-LABEL_NOUNS = frozenset({"sentiment", "category", "categories", "label", "emotion", "tone", "topic"})
+LABEL_VERBS = frozenset({"classify", "categorize", "categorise", "sentiment"})
+LABEL_OPENERS = frozenset({"label", "rate", "tag", "grade", "spam"})
+LABEL_NOUNS = frozenset({"sentiment", "category", "label", "emotion", "tone", "topic", "genre"})
 ASKING = frozenset({"what", "which", "determine", "identify", "detect", "decide", "assign"})
 POLAR = frozenset({"positive", "negative"})
 
@@ -77,12 +83,20 @@ REWORK_RATIO = {
     "grammar": 1.0, "improve": 1.1, "shorten": 0.6, "complete": 0.5, "unscramble": 0.5,
     "summarize": 0.3, "summarise": 0.3, "summary": 0.3, "summarization": 0.3, "tldr": 0.25,
 }  # fmt: skip
+REWORK_AT_END = frozenset({
+    "translate", "rewrite", "rephrase", "paraphrase", "reword", "proofread", "summarize",
+    "summarise", "tldr", "alphabetical", "alphabetically",
+})  # fmt: skip
 SUMMARY_VERBS = frozenset({"summarize", "summarise", "summary", "summarization", "tldr"})
 NEEDS_PAYLOAD = SUMMARY_VERBS | {
     "correct", "fix", "edit", "improve", "complete", "reverse", "sort", "grammar", "simplify",
 }  # fmt: skip
 
-MAKING = frozenset({
+COMPOSING = frozenset({
+    "write", "compose", "create", "generate", "draft", "make", "implement", "code", "build",
+    "design", "develop", "prepare",
+})  # fmt: skip
+MAKING = COMPOSING | frozenset({
     "write", "compose", "create", "generate", "draft", "make", "give", "tell", "suggest", "produce",
     "provide", "describe", "explain", "summarize", "summarise", "implement", "code", "build",
     "design", "develop", "prepare", "answer", "reply", "respond", "return", "output", "list",
@@ -133,6 +147,13 @@ PROGRAM_WORDS = frozenset({
     "golang", "kotlin", "swift", "php", "ruby", "perl", "react", "django", "flask", "pandas",
     "numpy", "pytorch", "code", "function", "program", "script", "def", "import", "const", "var",
     "c", "cpp", "csharp", "api", "algorithm", "regex", "excel", "query", "class",
+})  # fmt: skip
+
+#: Words that stand in prompts on code and hardly elsewhere.
+CODE_WORDS = frozenset({
+    "python", "javascript", "typescript", "sql", "html", "css", "bash", "django", "flask", "pandas",
+    "numpy", "pytorch", "code", "def", "const", "var", "cpp", "csharp", "api", "npm", "null", "int",
+    "async", "println", "printf", "struct", "github", "void",
 })  # fmt: skip
 
 BRIEF = frozenset({
