@@ -133,7 +133,7 @@ def _label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
         not v.LABEL_VERBS.isdisjoint(words[:6])
         or not v.LABEL_VERBS.isdisjoint(words[-8:])
         or words[0] in v.LABEL_OPENERS
-        or (v.POLAR <= seen and _near(words, *v.POLAR, reach=4))
+        or (seen >= v.POLAR and _near(words, *v.POLAR, reach=4))
         or any(
             not v.ASKING.isdisjoint(words[max(0, i - 3) : i])
             for i, word in enumerate(words)
@@ -194,8 +194,8 @@ def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | Non
             if count is None or not 1 < count <= 100 or words[j + 1] in v.NOT_COUNTED:
                 continue
             rich = seen & v.RICH_ITEMS
-            each = 32.0 if rich else 8.0 if word == "name" else 16.0
-            return Stated(Kind.LISTING, count * each + 6, 0.5)
+            each = 38.0 if rich else 8.0 if word == "name" else 17.0
+            return Stated(Kind.LISTING, count * each + 6, 0.4)
     if words[0] in ("name", "give") and words[1:2] in (["a"], ["an"], ["one"]) and len(words) < 14:
         return Stated(Kind.LISTING, 12.0, 0.45)
     return None
@@ -247,7 +247,7 @@ def _fact(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | 
 def _brief(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Be brief, of whatever it is."""
     if seen & v.BRIEF or ("short" in seen and seen & v.ANSWERING):
-        return Stated(Kind.BRIEF, 55.0, 0.45)
+        return Stated(Kind.BRIEF, 70.0, 0.4)
     if words[0] == "define" or ("mean" in seen and words[0] == "what" and len(words) < 12):
         return Stated(Kind.BRIEF, 60.0, 0.3)
     return None

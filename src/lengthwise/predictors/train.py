@@ -18,7 +18,7 @@ from lengthwise.predictors import artifact, corpus, targets
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.features import COUNT, NAMES, row, view
 from lengthwise.predictors.reading import hashes
-from lengthwise.predictors.stack import NGrams, Stack, blend
+from lengthwise.predictors.stack import NGrams, Stack
 from lengthwise.predictors.trees import Trees
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -33,7 +33,7 @@ MIN_COUNT = 2
 ATOMS = 15
 SPREAD_LEVELS = 4
 #: Weight of a prompt is its support up to here: past so many models, more add nothing.
-FULL_SUPPORT = 12.0
+FULL_SUPPORT = 3.0
 TREES: dict[str, Any] = {
     "objective": "regression",
     "num_leaves": 8,
@@ -200,7 +200,9 @@ def train(directory: Path, *, seed: int) -> tuple[Stack, dict[str, Any]]:
         "samples": len(samples.prompt),
         "metrics": {
             "out_of_fold_correlation": round(float(np.corrcoef(predicted, examples.y)[0, 1]), 4),
-            "out_of_fold_rmse_log": round(float(np.sqrt(np.mean((predicted - examples.y) ** 2))), 4),
+            "out_of_fold_rmse_log": round(
+                float(np.sqrt(np.mean((predicted - examples.y) ** 2))), 4
+            ),
             "noise_sigma_log": round(effects.sigma, 4),
         },
     }
@@ -209,7 +211,7 @@ def train(directory: Path, *, seed: int) -> tuple[Stack, dict[str, Any]]:
 
 def save(stack: Stack, manifest: dict[str, Any], out: Path) -> None:
     """Write the artifact."""
-    arrays = {
+    arrays: artifact.Arrays = {
         "ngram_weight": stack.ngrams.weight.astype(np.float32),
         "ngram_idf": np.sqrt(stack.ngrams.idf_squared).astype(np.float16),
         "level_log_tokens": np.array([stack.level_log_tokens]),
