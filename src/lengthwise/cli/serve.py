@@ -241,12 +241,12 @@ def _spread(option: str, values: Sequence[T], engines: int) -> list[T | None]:
     if not values:
         return [None] * engines
     if len(values) == 1:
-        return list(values) * engines
+        return [values[0]] * engines
     if len(values) != engines:
         raise ConfigError(
             f"{option} was given {len(values)} times for {engines} engines: once, or once for each"
         )
-    return list(values)
+    return [*values]
 
 
 def _key(name: str) -> str:
