@@ -106,6 +106,7 @@ class EmbeddedEngine:
         while not self._healthy():
             code = self._child.poll() if self._child else None
             if code is not None:
+                self.stop()
                 raise ConfigError(f"the embedded engine ended at start with code {code}")
             if time.monotonic() > deadline:
                 self.stop()
