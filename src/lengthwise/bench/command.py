@@ -157,7 +157,7 @@ async def _rate(
 
 
 def _settings(options: BenchOptions, dataset: Dataset) -> dict[str, Any]:
-    """What must not change when runs are pooled: the traffic and the system."""
+    """Collect what must not change when runs are pooled: the traffic and the system."""
     if options.request_rate is None and options.overload <= 0:
         raise ConfigError("--overload must be positive")
     return {

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 class Runner(Protocol):
     """Starts a system under one policy, replays the plan against it, and stops it."""
 
-    async def __call__(
-        self, name: str, contender: Contender, plan: Sequence[Planned]
-    ) -> list[Row]:
+    async def __call__(self, name: str, contender: Contender, plan: Sequence[Planned]) -> list[Row]:
         """Return one row per planned request; `name` labels the run's log."""
         ...
 

@@ -46,9 +46,7 @@ def parse_contenders(names: str) -> tuple[Contender, ...]:
     return tuple(_contender(name) for name in ordered)
 
 
-def run_order(
-    contenders: Sequence[Contender], seeds: Sequence[int]
-) -> list[tuple[int, Contender]]:
+def run_order(contenders: Sequence[Contender], seeds: Sequence[int]) -> list[tuple[int, Contender]]:
     """Interleave the runs: seed by seed, FCFS first, the others rotated by one per seed.
 
     FCFS is first because the oracles need its lengths; the rotation keeps a drift of the machine
@@ -66,7 +64,5 @@ def _contender(name: str) -> Contender:
     if name in ORACLES:
         return Contender(name=name, scheduling_policy=ORACLES[name], hinted=True)
     if name not in {system.name for system in SYSTEMS}:
-        raise ConfigError.unknown(
-            "policy", name, [*(system.name for system in SYSTEMS), *ORACLES]
-        )
+        raise ConfigError.unknown("policy", name, [*(system.name for system in SYSTEMS), *ORACLES])
     return Contender(name=name, scheduling_policy=find_system(name).name)

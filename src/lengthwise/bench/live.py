@@ -34,9 +34,7 @@ class System:
     folder: ResultFolder
     on_row: Callable[[Row], None]
 
-    async def __call__(
-        self, name: str, contender: Contender, plan: Sequence[Planned]
-    ) -> list[Row]:
+    async def __call__(self, name: str, contender: Contender, plan: Sequence[Planned]) -> list[Row]:
         """Run one contender: start, warm up, replay, stop."""
         arguments = [*self.serve_arguments, *contender.serve_arguments]
         async with serve_child(arguments, log_path=self.folder.log_path(name)) as base_url:

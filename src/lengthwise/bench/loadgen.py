@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
@@ -139,9 +140,7 @@ async def discover_model(base_url: str, api_key: str | None = None) -> str:
         raise ValueError(f"{base_url}/v1/models lists no model") from None
 
 
-async def _send(
-    session: aiohttp.ClientSession, target: Target, item: Planned, start: float
-) -> Row:
+async def _send(session: aiohttp.ClientSession, target: Target, item: Planned, start: float) -> Row:
     loop = asyncio.get_running_loop()
     sent, answer = loop.time(), _Answer()
     try:
@@ -214,7 +213,7 @@ def _row(item: Planned, answer: _Answer, *, start: float, sent: float, end: floa
         e2el_s=finished - arrival,
         outcome=answer.outcome,
         ttft_s=times[0] - arrival if times else None,
-        itl_s=tuple(after - before for before, after in zip(times, times[1:], strict=False)),
+        itl_s=tuple(after - before for before, after in pairwise(times)),
         prompt_tokens=usage.get("prompt_tokens"),
         output_tokens=len(times) if counted is None else int(counted),
         output_tokens_estimated=counted is None,

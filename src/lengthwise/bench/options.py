@@ -71,7 +71,9 @@ class BenchOptions:
         options["seeds"] = (
             _seeds(options["seeds"])
             if options["seeds"]
-            else tuple(range(number)) if number else (seed,)
+            else tuple(range(number))
+            if number
+            else (seed,)
         )
         options["api_key"] = os.environ.get(key_env) if key_env else None
         options["base_url"] = options["base_url"].rstrip("/").removesuffix("/v1")
@@ -98,7 +100,7 @@ class BenchOptions:
         )
 
     def serve_arguments(self) -> tuple[str, ...]:
-        """What every `lengthwise serve` of a comparison gets."""
+        """Return what every `lengthwise serve` of a comparison gets."""
         if self.engine:
             arguments = ["--engine", self.engine, "--max-inflight", str(self.slots)]
         else:

@@ -34,9 +34,7 @@ def draw_plan(
 ) -> tuple[Planned, ...]:
     """Draw arrivals (by count or by duration) and prompts from one seed."""
     if num_prompts is not None:
-        times = arrivals_by_count(
-            num_prompts, rate_rps=rate_rps, burstiness=burstiness, seed=seed
-        )
+        times = arrivals_by_count(num_prompts, rate_rps=rate_rps, burstiness=burstiness, seed=seed)
     elif duration_s is not None:
         times = arrivals_by_duration(
             duration_s, rate_rps=rate_rps, burstiness=burstiness, seed=seed

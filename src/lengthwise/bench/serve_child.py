@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -18,7 +17,9 @@ from lengthwise.errors import LengthwiseError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
 
+SERVE_COMMAND = (sys.executable, "-m", "lengthwise", "serve")
 READY_WITHIN_S = 120.0
 POLL_S = 0.1
 STOP_WITHIN_S = 10.0
@@ -39,11 +40,14 @@ async def serve_child(
     """
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "lengthwise", "serve", "--port", str(port), *arguments]
+    command = [*SERVE_COMMAND, "--port", str(port), *arguments]
     with log_path.open("wb") as log:
         # A session of its own: ctrl-C on the terminal is ours to pass on, after saving.
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
         )
         try:

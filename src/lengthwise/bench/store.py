@@ -1,9 +1,9 @@
 """A result directory: the settings, and one folder per finished run, each written whole or not.
 
-    DIR/settings.json                      what was asked and what calibration measured
-    DIR/runs/seed0-fcfs/result.json        vLLM-bench keys
-    DIR/runs/seed0-fcfs/per_request.jsonl  one row per request
-    DIR/comparison.md, comparison.json, comparison.png
+DIR/settings.json                      what was asked and what calibration measured
+DIR/runs/seed0-fcfs/result.json        vLLM-bench keys
+DIR/runs/seed0-fcfs/per_request.jsonl  one row per request
+DIR/comparison.md, comparison.json, comparison.png
 """
 
 from __future__ import annotations
@@ -96,9 +96,7 @@ class ResultFolder:
 
 def save_rows(path: Path, rows: Sequence[Row]) -> None:
     """Write one JSON object per request."""
-    path.write_text(
-        "".join(json.dumps(row.to_json()) + "\n" for row in rows), encoding="utf-8"
-    )
+    path.write_text("".join(json.dumps(row.to_json()) + "\n" for row in rows), encoding="utf-8")
 
 
 def load_rows(path: Path) -> tuple[Row, ...]:

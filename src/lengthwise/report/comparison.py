@@ -89,7 +89,7 @@ class Report:
         return by_length
 
     def select(self, policy: str, slice_name: str) -> list[Latency]:
-        """Requests of one policy in one slice, all seeds."""
+        """Return the requests of one policy in one slice, all seeds."""
         keep = self.in_slice(slice_name)
         by_seed = self.pooled[policy].by_seed
         return [item for seed, items in by_seed.items() for item in items if keep(seed, item)]

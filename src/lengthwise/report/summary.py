@@ -140,7 +140,9 @@ def predicted_and_actual(rows: Iterable[Row]) -> list[tuple[float, float]]:
     ]
 
 
-def statistics(values_s: Sequence[float], name: str, percentiles: Sequence[float]) -> dict[str, Any]:
+def statistics(
+    values_s: Sequence[float], name: str, percentiles: Sequence[float]
+) -> dict[str, Any]:
     """Mean, median, std, max and percentiles in milliseconds, keyed `mean_<name>_ms` and so on."""
     values = np.asarray(values_s, dtype=float) * 1e3
     empty = len(values) == 0

@@ -101,7 +101,7 @@ def run_cells(report: Report) -> list[list[str]]:
 
 
 def remarks(report: Report) -> list[str]:
-    """What a reader must know beside the numbers."""
+    """Say what a reader must know beside the numbers."""
     said = []
     if queue_formed(report) is False:
         said.append(NO_QUEUE)

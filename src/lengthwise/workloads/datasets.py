@@ -11,7 +11,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from lengthwise.errors import BadInputError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
 Half = Literal["seen", "unseen"]
 DATASETS = ("mixture", "jsonl", "sharegpt")
@@ -92,7 +92,8 @@ def read_sharegpt(path: Path) -> Dataset:
     so). Conversations without a human turn that carries text are left out, and counted in a note.
     """
     samples: list[Sample] = []
-    skipped, notes = 0, []
+    notes: list[str] = []
+    skipped = 0
     for number, entry in enumerate(_entries(_read(path), path, notes), start=1):
         if not isinstance(entry, dict) or not isinstance(entry.get("conversations"), list):
             raise BadInputError(f"{path}, entry {number}: no list of conversations")
