@@ -31,7 +31,7 @@ class Calibration:
     requests: int
 
     def rate_for(self, overload: float) -> float:
-        """Return the rate (requests/s) that asks for `overload` x the engine's tokens per second."""
+        """Return requests per second that ask for `overload` x the engine's tokens per second."""
         return overload * self.tokens_per_s / self.mean_output_tokens
 
 

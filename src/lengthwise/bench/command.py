@@ -72,12 +72,12 @@ def publish(
     for table in rich_tables(report):
         console.print(table)
     for remark in remarks(report):
-        console.print(remark, highlight=False)
+        console.print(remark, highlight=False, soft_wrap=True)
     if not options.no_plot:
         from lengthwise.report.plots import draw_cdfs  # noqa: PLC0415  # needs the plot extra
 
         draw_cdfs(report, folder.path / "comparison.png", title=heading)
-    console.print(f"Saved to {folder.path}/", highlight=False)
+    console.print(f"Saved to {folder.path}/", highlight=False, soft_wrap=True)
 
 
 def result_path(options: BenchOptions) -> Path:
