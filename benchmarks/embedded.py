@@ -274,9 +274,11 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
         lines += [f"# {PARTS[name].title}", ""]
         if calibration:
             lines += [
-                f"Calibration: {calibration['engine_tokens_per_s']:.1f} tok/s with all slots busy, "
-                f"mean answer {calibration['mean_output_tokens']:.1f} tokens, so "
-                f"{calibration['request_rate']:.3f} requests/s.",
+                (
+                    f"Calibration: {calibration['engine_tokens_per_s']:.1f} tok/s, all slots busy; "
+                    f"mean answer {calibration['mean_output_tokens']:.1f} tokens; "
+                    f"so {calibration['request_rate']:.3f} requests/s."
+                ),
                 "",
             ]
         lines += [f"![CDF of end-to-end latency](benchmark-{name}.png)", ""]
