@@ -290,7 +290,7 @@ class Gateway:
             error.retry_after_s = min(max(seconds * self._rng.uniform(0.75, 1.25), low), high)
         return error
 
-    def _on_dispatch(self, ticket: Ticket, overtook: bool) -> None:  # noqa: FBT001
+    def _on_dispatch(self, ticket: Ticket, overtook: bool) -> None:
         if ticket.dispatched_s is not None:
             waited_s = ticket.dispatched_s - ticket.request.arrival_s
             self.metrics.queue_time.observe(waited_s)

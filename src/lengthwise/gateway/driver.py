@@ -170,7 +170,7 @@ class Driver:
 
     # --- actions --------------------------------------------------------------------------
 
-    def _dispatch(self, ticket: Ticket, place: str, overtook: bool) -> None:  # noqa: FBT001
+    def _dispatch(self, ticket: Ticket, place: str, overtook: bool) -> None:
         ticket.place = place
         ticket.dispatched_s = self._loop.time()
         self.backlog_tokens -= ticket.request.expected_tokens

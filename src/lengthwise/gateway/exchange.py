@@ -177,7 +177,7 @@ class Exchange:
     # --- endings --------------------------------------------------------------------------
 
     def _finish(self, engine: Engine, answer: aiohttp.ClientResponse) -> None:
-        """The engine is done: free its slot before the client has read the rest."""
+        """Free the slot of an engine that is done, before the client has read the rest."""
         now = self._loop.time()
         desk, core, tally = self.desk, self.ticket.request, self.tally
         if answer.status in _DOWN_STATUSES:

@@ -108,11 +108,11 @@ class Fleet:
             await member.engine.close()
 
     def succeeded(self, place: str) -> None:
-        """An engine answered a request."""
+        """Note that an engine answered a request."""
         self._members[place].failures = 0
 
     def failed(self, place: str, *, refused: bool) -> None:
-        """An engine broke off or, if `refused`, took no connection."""
+        """Note that an engine broke off or, if `refused`, took no connection."""
         member = self._members[place]
         member.failures += 1
         if refused:
