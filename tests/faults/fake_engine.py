@@ -1,7 +1,8 @@
 """FakeEngine: an engine in OpenAI's shape that does as it is told, to provoke faults.
 
 As a process, for benchmarks: `python -m tests.faults.fake_engine --delay-s 0.1 --slots 64`; it
-prints its URL, and `GET /ledger` returns the UUIDs and body hashes that it received.
+prints its URL, and `GET /ledger` returns a row for each request that it received: its UUID, the
+hash of its body, and the hash of the answer to it.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class FakeEngine:
     port: int = 0
     keep_bodies: bool = True
     received: list[Received] = field(default_factory=list)
-    ledger: list[tuple[str, str]] = field(default_factory=list)
+    ledger: list[list[str]] = field(default_factory=list)
     running: int = 0
     most_running: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -107,12 +108,14 @@ class FakeEngine:
         if self.keep_bodies:
             self.received.append(got)
         fields = json.loads(body)
-        self.ledger.append((str(fields.get("uuid", "")), hashlib.sha256(body).hexdigest()))
+        row = [str(fields.get("uuid", "")), hashlib.sha256(body).hexdigest(), ""]
+        self.ledger.append(row)
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         self.arrived.set()
         try:
-            answer = await self._answer(request, fields)
+            answer, digest = await self._answer(request, fields)
+            row[2] = digest
             got.done = True
             return answer
         except asyncio.CancelledError:
@@ -139,7 +142,7 @@ class FakeEngine:
             request.transport.close()
             raise ConnectionResetError
         if script.fault == "status":
-            return web.json_response({"error": {"message": "no"}}, status=script.status)
+            return web.json_response({"error": {"message": "no"}}, status=script.status), ""
         if fields.get("stream"):
             return await self._stream(request, fields)
         if script.fault in ("cut", "half"):
@@ -147,11 +150,11 @@ class FakeEngine:
             request.transport.write(head + b'{"choices":')
             request.transport.close()
             raise ConnectionResetError
-        return web.Response(
-            body=json.dumps(self._whole(request, fields)).encode(),
-            content_type="application/json",
-            headers={"x-engine": "fake"},
+        whole = json.dumps(self._whole(request, fields)).encode()
+        answer = web.Response(
+            body=whole, content_type="application/json", headers={"x-engine": "fake"}
         )
+        return answer, hashlib.sha256(whole).hexdigest()
 
     def _whole(self, request, fields):
         words = "".join(f"w{i} " for i in range(self.script.tokens))
@@ -191,9 +194,15 @@ class FakeEngine:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
 
+        digest = hashlib.sha256()
+
+        async def write(data):
+            digest.update(data)
+            await response.write(data)
+
         async def send(piece):
             text = json.dumps(piece, separators=(",", ":"), ensure_ascii=False)
-            await response.write(f"data: {text}\n\n".encode())
+            await write(f"data: {text}\n\n".encode())
 
         def piece(text, finish=None):
             what = {"delta": {"content": text} if text else {}} if chat else {"text": text}
@@ -219,9 +228,9 @@ class FakeEngine:
         if (fields.get("stream_options") or {}).get("include_usage"):
             last = {**piece(""), "choices": [], "usage": self._usage(1)}
             await send(last)
-        await response.write(b"data: [DONE]\n\n")
+        await write(b"data: [DONE]\n\n")
         await response.write_eof()
-        return response
+        return response, digest.hexdigest()
 
 
 async def _main():
