@@ -102,6 +102,9 @@ class Forecaster:
         """Give up on a job whose time is over; look again later at one that stands in line."""
         if job.done.done():
             return
+        if job.result is not None:
+            job.done.set_result(None)  # it came, and its news is still on the way to the loop
+            return
         now = self._loop.time()
         line_s = job.queued_s + _LINE_DEADLINES * self.deadline_s
         if self._is_stuck(now) or now >= line_s:
