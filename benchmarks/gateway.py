@@ -250,9 +250,7 @@ async def _send(session: aiohttp.ClientSession, url: str) -> None:
         assert answer.status == 200, answer.status
 
 
-async def _send_while(
-    session: aiohttp.ClientSession, url: str, left: Iterator[int]
-) -> None:
+async def _send_while(session: aiohttp.ClientSession, url: str, left: Iterator[int]) -> None:
     for _ in left:
         await _send(session, url)
 
@@ -298,8 +296,10 @@ def _table(figures: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     seeds = len(figures["latency"])
     runs = "one run" if seeds == 1 else f"medians of {seeds} runs"
-    lines.append(f"\n{figures['date'][:10]}, {figures['machine']}, {runs}; "
-                 "load generator, gateway and stand-in share the machine.")
+    lines.append(
+        f"\n{figures['date'][:10]}, {figures['machine']}, {runs}; "
+        "load generator, gateway and stand-in share the machine."
+    )
     return "\n".join(lines)
 
 

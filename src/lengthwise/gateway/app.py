@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import functools
 import itertools
 import random
 import signal
@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestPayloadError
 
 from lengthwise.core.events import Outcome
 from lengthwise.core.prediction import Prediction
@@ -19,15 +18,16 @@ from lengthwise.core.request import Request
 from lengthwise.core.scheduler import Scheduler
 from lengthwise.errors import ConfigError, RequestError
 from lengthwise.gateway import headers as hdr
-from lengthwise.gateway.answers import ended, error_response
-from lengthwise.gateway.checks import check_framing, check_media
+from lengthwise.gateway.answers import error_response
+from lengthwise.gateway.checks import check_framing, read_body
 from lengthwise.gateway.driver import Driver, Ticket
 from lengthwise.gateway.exchange import Desk, Exchange
 from lengthwise.gateway.fleet import Fleet
-from lengthwise.gateway.forecast import Forecaster
+from lengthwise.gateway.forecast import Forecaster, load_predictor
 from lengthwise.gateway.guard import GuardedServer
 from lengthwise.gateway.metrics import Metrics
 from lengthwise.gateway.parse import ParsedRequest, parse
+from lengthwise.gateway.refusals import Refusals
 from lengthwise.systems import find_system
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 #: Bodies above this are parsed in a thread, so that the loop never stands still for one.
 _INLINE_BODY_BYTES = 64 * 1024
-_RETRY_AFTER_S = (1.0, 60.0)
-_RETRY_ENGINE_DOWN_S = 5.0
 _ABORT_GRACE_S = 1.0
 _CLOSE_GRACE_S = 1.0
 
@@ -49,8 +47,8 @@ _CLOSE_GRACE_S = 1.0
 class Gateway:
     """A gateway in front of engines: `start`, then `drain` and `close`.
 
-    `predictor` replaces the one that the configuration names; `rng` is for the jitter of
-    Retry-After.
+    `predictor` replaces the one that the configuration names; `rng` makes request ids and the
+    jitter of Retry-After.
     """
 
     def __init__(
@@ -67,7 +65,7 @@ class Gateway:
         self.predictor = predictor or load_predictor(config.predictor)
         self.metrics = Metrics(self.system.name)
         self.url = ""
-        self._rng = rng or random.Random()  # noqa: S311  # spreads retries, guards nothing
+        self._rng = rng or random.Random()  # noqa: S311  # spreads retries and names requests
         self._ids = itertools.count(1)
         self._draining = False
         self._parser = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parser")
@@ -84,6 +82,7 @@ class Gateway:
         )
         self.driver = Driver(scheduler, on_dispatch=self._on_dispatch, on_answer=self._on_answer)
         self.fleet = Fleet(config, self.driver)
+        self._refusal = Refusals(self.fleet, self.driver, self._rng)
         self.forecaster = Forecaster(
             self.predictor, config.prediction_deadline_s, self.metrics.fell_back
         )
@@ -134,7 +133,7 @@ class Gateway:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one HTTP request."""
-        request_id = hdr.request_id(request.headers)
+        request_id = hdr.request_id(request.headers, self._rng)
         own = {hdr.REQUEST_ID: request_id}
         try:
             check_framing(request)
@@ -150,8 +149,8 @@ class Gateway:
         """Find the handler in the allow-list. Raises RequestError 404 or 405."""
         path = request._message.path.partition("?")[0]  # noqa: SLF001  # as sent, undecoded
         methods: dict[str, tuple[str, _Handler]] = {
-            "/v1/chat/completions": ("POST", self._chat),
-            "/v1/completions": ("POST", self._complete),
+            "/v1/chat/completions": ("POST", functools.partial(self._generate, chat=True)),
+            "/v1/completions": ("POST", functools.partial(self._generate, chat=False)),
             "/v1/models": ("GET", self._models),
             "/health": ("GET", self._health),
             "/readyz": ("GET", self._readyz),
@@ -165,12 +164,6 @@ class Gateway:
                 f"this route takes {method} only", status=405, code="method_not_allowed"
             )
         return handler
-
-    async def _chat(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        return await self._generate(request, request_id, chat=True)
-
-    async def _complete(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        return await self._generate(request, request_id, chat=False)
 
     async def _models(self, _: web.BaseRequest, request_id: str) -> web.StreamResponse:
         listing = self.fleet.models_json
@@ -199,7 +192,9 @@ class Gateway:
         self, request: web.BaseRequest, request_id: str, *, chat: bool
     ) -> web.StreamResponse:
         arrival_s = self._loop.time()
-        body = await self._read(request)
+        if self._draining:
+            raise self._refusal(Outcome.SHUTDOWN)
+        body = await read_body(request, self.config.max_body_bytes)
         if len(body) <= _INLINE_BODY_BYTES:
             parsed = parse(body, chat=chat)
         else:
@@ -234,26 +229,6 @@ class Gateway:
         except RequestError as error:
             return error_response(error, exchange.own_headers())
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
-        if self._draining:
-            raise self._refusal(Outcome.SHUTDOWN)
-        limit = self.config.max_body_bytes
-        too_large = RequestError(
-            f"the body may have at most {limit} bytes", status=413, code="body_too_large"
-        )
-        check_media(request)
-        if (request.content_length or 0) > limit:
-            raise too_large
-        if request.headers.get("Expect"):
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # the answer has not begun (aiohttp does the same)
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge:
-            raise too_large from None
-        except RequestPayloadError as error:
-            raise RequestError(f"malformed body: {error}", status=400, code="bad_request") from None
-
     def _check_slots(self, parsed: ParsedRequest) -> None:
         most = self.fleet.max_slots
         if most and parsed.slots > most:
@@ -265,11 +240,9 @@ class Gateway:
             )
 
     async def _predict(self, request: web.BaseRequest, parsed: ParsedRequest) -> Prediction:
-        if self.config.trust_length_hints:
-            given = request.headers.get(hdr.LENGTH_HINT, "")
-            header = int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
-            if hint := parsed.hint_tokens or header:
-                return Prediction.point(hint)
+        hint = parsed.hint_tokens or hdr.length_hint(request.headers)
+        if hint and self.config.trust_length_hints:
+            return Prediction.point(hint)
         began_s = self._loop.time()
         prediction = await self.forecaster.predict(parsed.prompt)
         self.metrics.prediction_latency.observe(self._loop.time() - began_s)
@@ -277,18 +250,6 @@ class Gateway:
         return prediction
 
     # --- endings --------------------------------------------------------------------------
-
-    def _refusal(self, outcome: Outcome) -> RequestError:
-        """Say why there is no answer, and when to come again."""
-        error = ended(outcome)
-        if error.retryable:
-            slots = max(self.fleet.total_slots, 1)
-            seconds = self.driver.backlog_tokens * self.fleet.s_per_token / slots
-            if outcome is not Outcome.QUEUE_FULL:
-                seconds = max(seconds, _RETRY_ENGINE_DOWN_S)
-            low, high = _RETRY_AFTER_S
-            error.retry_after_s = min(max(seconds * self._rng.uniform(0.75, 1.25), low), high)
-        return error
 
     def _on_dispatch(self, ticket: Ticket, overtook: bool) -> None:
         if ticket.dispatched_s is not None:
@@ -313,12 +274,6 @@ class Gateway:
             ) from error
         host, port = self._runner.addresses[0][:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def load_predictor(name: str) -> Predictor:
-    """Load the predictor that the configuration names. Raises ConfigError."""
-    predictor: Predictor = importlib.import_module("lengthwise.predictors").load_predictor(name)
-    return predictor
 
 
 async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None = None) -> None:

@@ -1,14 +1,12 @@
-"""What must hold of a request's head before its body is read."""
+"""What must hold of a request's head before its body is read, and the reading."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 
 from lengthwise.errors import RequestError
 from lengthwise.gateway.guard import MAX_HEADER_BYTES
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 
 def check_framing(request: web.BaseRequest) -> None:
@@ -60,3 +58,22 @@ def check_media(request: web.BaseRequest) -> None:
         )
     if request.headers.get("Expect", "100-continue").lower() != "100-continue":
         raise RequestError("only Expect: 100-continue", status=417, code="expectation_failed")
+
+
+async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes:
+    """Read the whole body. Raises RequestError 400, 413, 415 or 417."""
+    too_large = RequestError(
+        f"the body may have at most {limit_bytes} bytes", status=413, code="body_too_large"
+    )
+    check_media(request)
+    if (request.content_length or 0) > limit_bytes:
+        raise too_large
+    if request.headers.get("Expect"):
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the answer has not begun (aiohttp does the same)
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large from None
+    except RequestPayloadError as error:
+        raise RequestError(f"malformed body: {error}", status=400, code="bad_request") from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import uuid
 from typing import TYPE_CHECKING
 
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Mapping
 
 REQUEST_ID = "x-request-id"
@@ -39,13 +39,20 @@ _NOT_DOWNSTREAM = frozenset(
         REQUEST_ID,
     )
 )
+_COUNT = re.compile(r"[1-9][0-9]{0,8}")
 _SANE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
 
-def request_id(headers: Mapping[str, str]) -> str:
+def request_id(headers: Mapping[str, str], rng: random.Random) -> str:
     """Return the client's x-request-id if it is short and printable, else a new one."""
     given = headers.get(REQUEST_ID, "")
-    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _SANE_ID.fullmatch(given) else f"{rng.getrandbits(128):032x}"
+
+
+def length_hint(headers: Mapping[str, str]) -> int | None:
+    """Return the client's own word on its answer's length, tokens; None if there is no sane one."""
+    given = headers.get(LENGTH_HINT, "")
+    return int(given) if _COUNT.fullmatch(given) else None
 
 
 def upstream(client: Mapping[str, str], id_: str, api_key: str | None) -> dict[str, str]:
