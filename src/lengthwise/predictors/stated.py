@@ -196,8 +196,10 @@ def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | Non
             rich = seen & v.RICH_ITEMS
             each = 38.0 if rich else 8.0 if word == "name" else 17.0
             return Stated(Kind.LISTING, count * each + 6, 0.4)
-    if words[0] in ("name", "give") and words[1:2] in (["a"], ["an"], ["one"]) and len(words) < 14:
+    if words[0] in ("name", "give") and words[1:2] in v.ONE_OF and len(words) < 14:
         return Stated(Kind.LISTING, 12.0, 0.45)
+    if words[:1] == ["fill"] or ("blank" in seen and "fill" in seen):
+        return Stated(Kind.LISTING, 15.0, 0.45)
     return None
 
 

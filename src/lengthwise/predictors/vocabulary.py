@@ -118,6 +118,8 @@ RICH_ITEMS = frozenset({
     "facts", "sentences", "pros", "cons", "arguments", "suggestions", "each", "differences",
 })  # fmt: skip
 
+ONE_OF = (["a"], ["an"], ["one"], ["the"])
+
 #: form -> usual tokens
 FORMS = {
     "haiku": 24.0, "haikus": 60.0, "limerick": 60.0, "tweet": 45.0, "tweets": 180.0, "slogan": 14.0,
