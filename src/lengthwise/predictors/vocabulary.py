@@ -171,6 +171,7 @@ SUMS = frozenset({
     "plus", "minus", "times", "divided", "multiplied", "calculate", "compute", "percent", "sum",
     "product", "root", "squared",
 })  # fmt: skip
+SIGNS = "+*=/\N{MULTIPLICATION SIGN}\N{DIVISION SIGN}"
 CONVERTING = frozenset({"convert", "celsius", "fahrenheit", "miles", "kilometers", "pounds"})
 #: opening word -> usual tokens
 FACT_WORDS = {"who": 35.0, "when": 28.0, "where": 35.0, "whose": 30.0, "whom": 30.0}
