@@ -12,13 +12,12 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from lengthwise.predictors import vocabulary as v
+from lengthwise.predictors.phrases import count_before, is_order, near, payload_tokens, reasons
 from lengthwise.predictors.reading import tokens_of
 
 if TYPE_CHECKING:
     from lengthwise.predictors.reading import Reading
 
-#: How far before a unit ("sentences") its number may stand: "two very short sentences".
-NUMBER_REACH_WORDS = 3
 MAX_TOKENS = 4000.0
 #: A request of more words asks for more than one thing.
 PLAIN_REQUEST_WORDS = 40
@@ -87,14 +86,14 @@ def _moderate(found: Stated, seen: frozenset[str], words: int) -> Stated:
 
 def _closed(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Yes or no, true or false, one letter, one number, "only the name"."""
-    if _reasons(words, seen):
+    if reasons(words, seen):
         return None
     instructed = bool(seen & v.ANSWERING)
     for pair, tokens in v.CLOSED_PAIRS.items():
-        if pair <= seen and _near(words, *pair, reach=2):
+        if pair <= seen and near(words, *pair, reach=2):
             return Stated(Kind.CLOSED, tokens, 0.85 if instructed else 0.7)
     for i, word in enumerate(words):
-        if word in v.ONLY and _is_order(words, i):
+        if word in v.ONLY and is_order(words, i):
             around = words[max(0, i - 4) : i + 7]
             if v.LARGE_OBJECTS.isdisjoint(around):
                 return Stated(Kind.CLOSED, 6.0, 0.75)
@@ -110,16 +109,16 @@ def _measured(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | No
         per_unit = v.UNITS.get(word)
         if per_unit is None:
             continue
-        count = _count_before(words, i)
+        count = count_before(words, i)
         if count is None or (word in v.WEAK_UNITS and not seen & v.MAKING):
             continue
-        near = frozenset(words[max(0, i - 7) : i + 3])
-        if word == "characters" and not near & v.AT_MOST:
+        beside = frozenset(words[max(0, i - 7) : i + 3])
+        if word == "characters" and not beside & v.AT_MOST:
             continue
         tokens = count * per_unit if count > 1 else v.ONE_UNIT.get(word, per_unit)
-        if near & v.AT_MOST:
+        if beside & v.AT_MOST:
             tokens *= 0.8
-        elif near & v.AT_LEAST:
+        elif beside & v.AT_LEAST:
             tokens *= 1.15
         largest = max(largest, tokens)
     if not largest:
@@ -133,7 +132,7 @@ def _label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
         not v.LABEL_VERBS.isdisjoint(words[:6])
         or not v.LABEL_VERBS.isdisjoint(words[-8:])
         or words[0] in v.LABEL_OPENERS
-        or (seen >= v.POLAR and _near(words, *v.POLAR, reach=4))
+        or (seen >= v.POLAR and near(words, *v.POLAR, reach=4))
         or any(
             not v.ASKING.isdisjoint(words[max(0, i - 3) : i])
             for i, word in enumerate(words)
@@ -142,7 +141,7 @@ def _label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     )
     if not asked or not v.COMPOSING.isdisjoint(words[:4]):
         return None
-    if _reasons(words, seen):
+    if reasons(words, seen):
         return Stated(Kind.LABEL, 70.0, 0.35)
     return Stated(Kind.LABEL, 8.0, 0.65)
 
@@ -153,15 +152,13 @@ def _extract(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated
         return None
     size = min(payload_tokens(reading) or 40.0, 150.0)
     if not v.EXTRACT_VERBS.isdisjoint(words[:8]):
-        if seen & v.STRUCTURED:
-            return Stated(Kind.EXTRACT, 20 + 0.8 * size, 0.5)
-        return Stated(Kind.EXTRACT, 8 + 0.2 * size, 0.55)
-    if len(words) > 40 or not payload_tokens(reading):
-        return None
-    if seen & v.STRUCTURED and seen & v.MAKING:
-        return Stated(Kind.EXTRACT, 20 + size, 0.45)
-    if words[0] in ("identify", "find"):
-        return Stated(Kind.EXTRACT, 18.0, 0.45)
+        tokens, trust = (20 + 0.8 * size, 0.5) if seen & v.STRUCTURED else (8 + 0.2 * size, 0.55)
+        return Stated(Kind.EXTRACT, tokens, trust)
+    if len(words) <= 40 and payload_tokens(reading):
+        if seen & v.STRUCTURED and seen & v.MAKING:
+            return Stated(Kind.EXTRACT, 20 + size, 0.45)
+        if words[0] in ("identify", "find"):
+            return Stated(Kind.EXTRACT, 18.0, 0.45)
     return None
 
 
@@ -196,8 +193,10 @@ def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | Non
             rich = seen & v.RICH_ITEMS
             each = 38.0 if rich else 8.0 if word == "name" else 17.0
             return Stated(Kind.LISTING, count * each + 6, 0.4)
-    if words[0] in ("name", "give") and words[1:2] in (["a"], ["an"], ["one"]) and len(words) < 14:
+    if words[0] in ("name", "give") and words[1:2] in v.ONE_OF and len(words) < 14:
         return Stated(Kind.LISTING, 12.0, 0.45)
+    if words[:1] == ["fill"] or ("blank" in seen and "fill" in seen):
+        return Stated(Kind.LISTING, 15.0, 0.45)
     return None
 
 
@@ -227,20 +226,26 @@ def _fact(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | 
     """Ask for one fact or one sum, in one short question."""
     if len(words) > 18 or "\n" in reading.text.strip():
         return None
+    found = _sum(reading.text, words, seen)
+    for i, word in enumerate(words[:4]):
+        if found is not None:
+            break
+        if word in v.FACT_WORDS:
+            found = Stated(Kind.FACT, v.FACT_WORDS[word], 0.35)
+        elif word in ("what", "which", "how") and not v.FACT_NOUNS.isdisjoint(words[i + 1 : i + 4]):
+            found = Stated(Kind.FACT, 20.0, 0.45)
+    if found is None and words[0] in v.POLAR_OPENERS and reading.text.rstrip().endswith("?"):
+        found = Stated(Kind.FACT, 40.0, 0.2)
+    return found
+
+
+def _sum(text: str, words: list[str], seen: frozenset[str]) -> Stated | None:
+    """Reckon, or convert one unit into another."""
     digits = sum(word.isdigit() for word in words)
-    if digits >= 2 and (seen & v.SUMS or any(sign in reading.text for sign in "+*=×÷/")):
+    if digits >= 2 and (seen & v.SUMS or any(sign in text for sign in v.SIGNS)):
         return Stated(Kind.FACT, 16.0, 0.45)
     if seen & v.CONVERTING and digits:
         return Stated(Kind.FACT, 25.0, 0.4)
-    for i, word in enumerate(words[:4]):
-        if word in v.FACT_WORDS:
-            return Stated(Kind.FACT, v.FACT_WORDS[word], 0.35)
-        if word in ("what", "which", "how") and i + 1 < len(words):
-            following = words[i + 1 : i + 4]
-            if not v.FACT_NOUNS.isdisjoint(following):
-                return Stated(Kind.FACT, 20.0, 0.45)
-    if words[0] in v.POLAR_OPENERS and reading.text.rstrip().endswith("?"):
-        return Stated(Kind.FACT, 40.0, 0.2)
     return None
 
 
@@ -255,7 +260,7 @@ def _brief(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
 
 def _long(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Explain in detail, step by step."""
-    if seen & v.THOROUGH or _near(words, "step", "by", reach=1) or _near(words, "in", "depth"):
+    if seen & v.THOROUGH or near(words, "step", "by", reach=1) or near(words, "in", "depth"):
         return Stated(Kind.LONG, 380.0, 0.3)
     return None
 
@@ -281,62 +286,3 @@ RULES = (
     _long,
     _chat,
 )
-
-
-# --- small questions --------------------------------------------------------------------
-
-
-def payload_tokens(reading: Reading) -> float:
-    """Size of the text that is given to work on, tokens: what is quoted, or follows a colon."""
-    text = reading.text
-    opened = text.find('"')
-    if opened >= 0 and (closed := text.rfind('"')) > opened + 1:
-        inner = closed - opened - 1
-        cut_away = reading.chars - len(text)
-        return tokens_of(inner + max(cut_away, 0), reading.ascii_share)
-    starts = [at for mark in (":", "\n", "“", "```") if (at := text.find(mark)) >= 0]
-    if not starts:
-        return 0.0
-    return tokens_of(max(reading.chars - min(starts) - 1, 0), reading.ascii_share)
-
-
-def _count_before(words: list[str], i: int) -> float | None:
-    """Read the number that counts the unit at `i`, a range as its middle; None if there is none."""
-    for j in range(i - 1, max(-1, i - 1 - NUMBER_REACH_WORDS), -1):
-        count = v.number(words[j])
-        if count is not None:
-            lower = v.number(words[j - 1]) if j else None
-            if lower is None and j > 1 and words[j - 1] in ("to", "or", "and"):
-                lower = v.number(words[j - 2])
-            return (count + lower) / 2 if lower is not None and lower < count else count
-        if words[j] in ("a", "an"):
-            ahead = words[j - 1] if j else ""
-            return 1.0 if ahead in v.SINGLE_LEADS else None
-        if words[j] in v.BREAKS_COUNT:
-            return None
-    return None
-
-
-def _is_order(words: list[str], i: int) -> bool:
-    """Whether the "only" or "just" at `i` belongs to an instruction on the answer."""
-    if (i and words[i - 1] == "not") or words[i + 1 : i + 2] in (["in"], ["from"], ["when"]):
-        return False
-    before, after = words[max(0, i - 3) : i], words[i + 1 : i + 2]
-    return not v.ANSWERING.isdisjoint(before) or not v.ANSWERING.isdisjoint(after)
-
-
-def _reasons(words: list[str], seen: frozenset[str]) -> bool:
-    """Whether reasons are asked for, and not ruled out ("do not explain")."""
-    if not seen & v.REASONING:
-        return False
-    return any(
-        v.NEGATIONS.isdisjoint(words[max(0, i - 3) : i])
-        for i, word in enumerate(words)
-        if word in v.REASONING
-    )
-
-
-def _near(words: list[str], first: str, second: str, *, reach: int = 2) -> bool:
-    """Whether two words stand within `reach` of each other."""
-    where = [i for i, word in enumerate(words) if word == first]
-    return any(second in words[max(0, i - reach) : i + reach + 1] for i in where)

@@ -118,6 +118,8 @@ RICH_ITEMS = frozenset({
     "facts", "sentences", "pros", "cons", "arguments", "suggestions", "each", "differences",
 })  # fmt: skip
 
+ONE_OF = (["a"], ["an"], ["one"], ["the"])
+
 #: form -> usual tokens
 FORMS = {
     "haiku": 24.0, "haikus": 60.0, "limerick": 60.0, "tweet": 45.0, "tweets": 180.0, "slogan": 14.0,
@@ -169,6 +171,7 @@ SUMS = frozenset({
     "plus", "minus", "times", "divided", "multiplied", "calculate", "compute", "percent", "sum",
     "product", "root", "squared",
 })  # fmt: skip
+SIGNS = "+*=/\N{MULTIPLICATION SIGN}\N{DIVISION SIGN}"
 CONVERTING = frozenset({"convert", "celsius", "fahrenheit", "miles", "kilometers", "pounds"})
 #: opening word -> usual tokens
 FACT_WORDS = {"who": 35.0, "when": 28.0, "where": 35.0, "whose": 30.0, "whom": 30.0}
