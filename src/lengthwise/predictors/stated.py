@@ -133,7 +133,7 @@ def _label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
         not v.LABEL_VERBS.isdisjoint(words[:6])
         or not v.LABEL_VERBS.isdisjoint(words[-8:])
         or words[0] in v.LABEL_OPENERS
-        or (v.POLAR <= seen and _near(words, *v.POLAR, reach=4))
+        or (seen >= v.POLAR and _near(words, *v.POLAR, reach=4))
         or any(
             not v.ASKING.isdisjoint(words[max(0, i - 3) : i])
             for i, word in enumerate(words)

@@ -18,7 +18,7 @@ from lengthwise.predictors import artifact, corpus, targets
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.features import COUNT, NAMES, row, view
 from lengthwise.predictors.reading import hashes
-from lengthwise.predictors.stack import NGrams, Stack, blend
+from lengthwise.predictors.stack import NGrams, Stack
 from lengthwise.predictors.trees import Trees
 
 Array = np.ndarray[Any, np.dtype[Any]]
