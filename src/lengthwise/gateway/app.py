@@ -23,11 +23,12 @@ from lengthwise.gateway.checks import check_framing, read_body
 from lengthwise.gateway.driver import Driver, Ticket
 from lengthwise.gateway.exchange import Desk, Exchange
 from lengthwise.gateway.fleet import Fleet
-from lengthwise.gateway.forecast import Forecaster, load_predictor
+from lengthwise.gateway.forecast import Forecaster
 from lengthwise.gateway.guard import GuardedServer
 from lengthwise.gateway.metrics import Metrics
 from lengthwise.gateway.parse import ParsedRequest, parse
 from lengthwise.gateway.refusals import Refusals
+from lengthwise.predictors import load_predictor
 from lengthwise.systems import find_system
 
 if TYPE_CHECKING:

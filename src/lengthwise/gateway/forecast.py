@@ -9,7 +9,6 @@ once until it comes back.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import queue
 import threading
 from typing import TYPE_CHECKING, Any
@@ -136,9 +135,3 @@ class Forecaster:
 def _settle(job: _Job) -> None:
     if not job.done.done():
         job.done.set_result(None)
-
-
-def load_predictor(name: str) -> Predictor:
-    """Load the predictor that the configuration names. Raises ConfigError."""
-    predictor: Predictor = importlib.import_module("lengthwise.predictors").load_predictor(name)
-    return predictor

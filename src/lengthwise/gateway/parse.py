@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from lengthwise.gateway.scan import Shape, refuse, scan
-from lengthwise.predictors.base import Message, Prompt
+from lengthwise.predictors.rows import prompt_of
 
 if TYPE_CHECKING:
     from lengthwise.errors import RequestError
+    from lengthwise.predictors.base import Prompt
 
 MAX_MESSAGES: Final = 2048
 MAX_N: Final = 8
 MAX_STOPS: Final = 16
 MAX_STOP_BYTES: Final = 256
 MAX_MEMBERS: Final = 256
-MAX_PARTS: Final = 8192
+MAX_MESSAGE_ELEMENTS: Final = 65_536
 MAX_PROMPT_TOKEN_IDS: Final = 262_144
 #: A rough English ratio; only the queue's token budget and the metrics read it.
 BYTES_PER_TOKEN: Final = 4
@@ -84,7 +85,7 @@ class _Body(msgspec.Struct):
 _BODY: Final = msgspec.json.Decoder(_Body)
 _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MESSAGES: Final = msgspec.json.Decoder(list[_Message])
-_MESSAGE_MEMBERS: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_ANY: Final = msgspec.json.Decoder()
 _TEXT: Final = msgspec.json.Decoder(str)
 _TEXTS: Final = msgspec.json.Decoder(list[str])
 _TOKEN_IDS: Final = msgspec.json.Decoder(list[int])
@@ -111,58 +112,51 @@ def parse(body: bytes, *, chat: bool) -> ParsedRequest:
         raise refuse("the body names a key twice")
     _check_ranges(fields)
     if chat:
-        return _finish(fields, *_read_chat(fields), prompts=1)
+        return _finish(fields, *_read_chat(fields))
     return _finish(fields, *_read_prompt(fields, shape))
 
 
-def _read_chat(fields: _Body) -> tuple[tuple[Message, ...], int]:
+def _read_chat(fields: _Body) -> tuple[dict[str, Any], int, int]:
+    """Return the conversation as a body that `prompt_of` reads, its bytes, and one prompt."""
     raw = bytes(fields.messages)
     if not raw:
         raise refuse("messages is required", param="messages", code="missing_required_parameter")
     shape = scan(raw)
     if raw.lstrip()[:1] == b"[" and shape.commas[1] >= MAX_MESSAGES:
         raise refuse(f"there may be at most {MAX_MESSAGES} messages", param="messages")
-    if shape.colons[2] > MAX_MESSAGES * 16 or shape.commas[3] > MAX_PARTS:
+    if sum(shape.colons) + sum(shape.commas) > MAX_MESSAGE_ELEMENTS:
         raise refuse("the messages have too many members or parts", param="messages")
-    messages: list[_Message] = _decode(_MESSAGES, raw, "messages")
-    if not messages:
+    if not _decode(_MESSAGES, raw, "messages"):
         raise refuse("messages must not be empty", param="messages")
-    if sum(map(len, _decode(_MESSAGE_MEMBERS, raw, "messages"))) != shape.colons[2]:
+    messages: list[dict[str, Any]] = _decode(_ANY, raw, "messages")
+    if sum(map(len, messages)) != shape.colons[2]:
         raise refuse("a message names a key twice", param="messages")
-    return tuple(Message(m.role, _text_of(m.content)) for m in messages), len(raw)
+    return {"messages": messages}, len(raw), 1
 
 
-def _text_of(content: str | list[_Part] | None) -> str:
-    if isinstance(content, list):
-        return "\n".join(part.text for part in content if part.text)
-    return content or ""
-
-
-def _read_prompt(fields: _Body, shape: Shape) -> tuple[tuple[Message, ...], int, int]:
-    """Return the conversation, its bytes, and how many prompts there are."""
+def _read_prompt(fields: _Body, shape: Shape) -> tuple[dict[str, Any], int, int]:
+    """Return the prompt as a body that `prompt_of` reads, its bytes, and how many there are."""
     raw = bytes(fields.prompt).lstrip()
     if not raw:
         raise refuse("prompt is required", param="prompt", code="missing_required_parameter")
     if raw[:1] != b"[":
-        return (Message("user", _decode(_TEXT, raw, "prompt")),), len(raw), 1
+        return {"prompt": _decode(_TEXT, raw, "prompt")}, len(raw), 1
     if shape.commas[2] + shape.commas[3] > MAX_PROMPT_TOKEN_IDS:
         raise refuse("the prompt has too many elements", param="prompt")
     inner = raw[1:].lstrip()
     if inner[:1] == b'"':
         texts: list[str] = _decode(_TEXTS, raw, "prompt")
-        return (Message("user", "\n".join(texts)),), len(raw), len(texts)
+        return {"prompt": texts}, len(raw), len(texts)
     if inner[:1] == b"[":
         lists: list[list[int]] = _decode(_TOKEN_ID_LISTS, raw, "prompt")
-        return (Message("user", ""),), BYTES_PER_TOKEN * sum(map(len, lists)), len(lists)
+        return {}, BYTES_PER_TOKEN * sum(map(len, lists)), len(lists)
     ids: list[int] = _decode(_TOKEN_IDS, raw, "prompt")
     if not ids:
         raise refuse("prompt must not be empty", param="prompt")
-    return (Message("user", ""),), BYTES_PER_TOKEN * len(ids), 1
+    return {}, BYTES_PER_TOKEN * len(ids), 1
 
 
-def _finish(
-    fields: _Body, messages: tuple[Message, ...], prompt_bytes: int, prompts: int
-) -> ParsedRequest:
+def _finish(fields: _Body, text: dict[str, Any], prompt_bytes: int, prompts: int) -> ParsedRequest:
     slots = prompts * max(fields.n or 1, fields.best_of or 1)
     if slots > MAX_N:
         raise refuse(
@@ -174,7 +168,7 @@ def _finish(
     max_tokens = min(caps, default=None)
     hints = fields.nvext.agent_hints if fields.nvext else None
     return ParsedRequest(
-        prompt=Prompt(messages=messages, model=fields.model or "", max_tokens=max_tokens),
+        prompt=prompt_of({**text, "model": fields.model, "max_tokens": max_tokens}),
         prompt_tokens=max(1, prompt_bytes // BYTES_PER_TOKEN),
         max_tokens=max_tokens,
         slots=slots,
