@@ -1,0 +1,155 @@
+"""Numbers that describe a request: its surface, what it states, and how the conversation went."""
+
+from __future__ import annotations
+
+from math import log, log1p
+from typing import TYPE_CHECKING, NamedTuple
+
+from lengthwise.predictors import vocabulary as v
+from lengthwise.predictors.reading import Reading, cut, read, tokens_of
+from lengthwise.predictors.stated import Kind, Stated, stated
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lengthwise.predictors.base import Message, Prompt
+
+_OPENERS = (
+    frozenset({"what", "whats"}),
+    frozenset({"how"}),
+    frozenset({"why"}),
+    frozenset({"who", "when", "where", "which", "whose"}),
+    v.POLAR_OPENERS | {"am"},
+    frozenset({"can", "could", "would", "please", "pls"}),
+    frozenset({"write", "create", "generate", "compose", "make", "draft", "design", "build"}),
+    frozenset({"explain", "describe", "discuss", "compare", "analyze", "outline", "elaborate"}),
+    frozenset({"give", "list", "name", "suggest", "provide", "recommend", "show", "tell"}),
+    frozenset({"i", "im", "my", "we"}),
+    frozenset({"you", "act", "imagine", "pretend", "ignore", "suppose", "assume"}),
+)
+_CLASSES = (
+    frozenset({"explain", "describe", "discuss", "compare", "difference", "differences"}),
+    frozenset({"write", "create", "generate", "compose", "make", "draft", "design", "build"}),
+    frozenset({"list", "examples", "ideas", "tips", "ways", "steps", "reasons", "options"}),
+    v.PROGRAM_WORDS,
+    frozenset(v.FORMS),
+    v.BRIEF | {"short", "quick", "simple", "simply", "summary", "only", "just"},
+    v.THOROUGH | {"full", "complete", "deep", "advanced", "every", "all"},
+    frozenset({"best", "recommend", "should", "better", "good", "advice", "help"}),
+    frozenset({"i", "me", "my", "im", "mine"}),
+    frozenset({"you", "your", "yourself", "assistant", "ai", "chatgpt"}),
+    frozenset({"plan", "guide", "tutorial", "course", "table", "markdown", "outline", "schedule"}),
+    v.GREETINGS,
+    frozenset({"how", "why"}),
+)
+_MARKS = ("?", "!", ",", ".", ":", '"', "`", "{", "(", "=", "\n", "\n\n", "\n-", "#", "/", "_", ";")
+
+NAMES = (
+    "log_chars", "log_words", "mean_word_chars", "ascii_share", "digit_words", "long_words",
+    "distinct_share", "upper_share", "ends_in_question", "question_at", "sentences",
+    *(f"mark_{i}" for i in range(len(_MARKS))),
+    *(f"opener_{i}" for i in range(len(_OPENERS))),
+    *(f"class_{i}" for i in range(len(_CLASSES))),
+    "stated_log_tokens", "stated_confidence", "stated_kind",
+    *(f"stated_{kind.name.lower()}" for kind in Kind if kind),
+    "ngrams",
+)  # fmt: skip
+COUNT = len(NAMES)
+
+#: Messages looked back on; a conversation's recent answers say most about the next.
+MAX_MESSAGES_BACK = 40
+
+
+class History(NamedTuple):
+    """How the conversation went: answers so far, and their lengths in tokens."""
+
+    answers: int
+    previous_tokens: float
+    mean_log_tokens: float
+    total_tokens: float
+
+
+NO_HISTORY = History(0, 0.0, 0.0, 0.0)
+
+
+class View(NamedTuple):
+    """Everything that the model looks at in one request."""
+
+    reading: Reading
+    stated: Stated
+    history: History
+
+
+def view(prompt: Prompt) -> View:
+    """Read a request: its last user message, what it and the system message state, its past."""
+    messages = prompt.messages
+    last = len(messages) - 1
+    while last > 0 and messages[last].role != "user":
+        last -= 1
+    reading = read(messages[last].content if messages else "")
+    said = stated(reading)
+    if last > 0 and messages[0].role in ("system", "developer"):
+        said = _with_system(said, read(messages[0].content))
+    history = history_of(messages[:last]) if last > 0 else NO_HISTORY
+    return View(reading, said, history)
+
+
+def _with_system(said: Stated, system: Reading) -> Stated:
+    """Let a system message that fixes the answer's shape speak where the user does not."""
+    told = stated(system)
+    shapes = (Kind.CLOSED, Kind.MEASURED, Kind.LABEL, Kind.BRIEF, Kind.EXTRACT)
+    if told.kind in shapes and told.confidence > said.confidence:
+        return told._replace(confidence=0.8 * told.confidence)
+    return said
+
+
+def history_of(messages: Sequence[Message]) -> History:
+    """Sum up the assistant's answers among messages."""
+    logs: list[float] = []
+    previous = total = 0.0
+    for message in messages[-MAX_MESSAGES_BACK:]:
+        if message.role == "assistant" and message.content:
+            share = 1.0 if message.content.isascii() else _ascii_share(message.content)
+            previous = max(tokens_of(len(message.content), share), 1.0)
+            total += previous
+            logs.append(log(previous))
+    if not logs:
+        return NO_HISTORY
+    return History(len(logs), previous, sum(logs) / len(logs), total)
+
+
+def _ascii_share(text: str) -> float:
+    return read(cut(text)).ascii_share
+
+
+def row(reading: Reading, said: Stated, ngrams: float) -> list[float]:
+    """Return the features of one request, in the order of NAMES."""
+    text, words = reading.text, reading.words
+    count = len(words)
+    seen = set(words)
+    first = words[0] if words else ""
+    end = text.rstrip()[-1:]
+    kept = len(text) or 1
+    question_at = text.find("?")
+    kind = int(said.kind)
+    return [
+        log1p(reading.chars),
+        log1p(count),
+        sum(map(len, words)) / count if count else 0.0,
+        reading.ascii_share,
+        float(sum(map(str.isdigit, words))),
+        float(sum(len(word) > 8 for word in words)),
+        len(seen) / count if count else 0.0,
+        sum(map(str.isupper, text[:200])) / min(kept, 200),
+        1.0 if end == "?" else 0.0,
+        question_at / kept if question_at >= 0 else -1.0,
+        float(text.count(". ") + text.count("? ") + text.count("! ")),
+        *(float(text.count(mark)) for mark in _MARKS),
+        *(1.0 if first in opener else 0.0 for opener in _OPENERS),
+        *(float(len(seen & known)) for known in _CLASSES),
+        log1p(said.tokens),
+        said.confidence,
+        float(kind),
+        *(1.0 if kind == k else 0.0 for k in range(1, len(Kind))),
+        ngrams,
+    ]

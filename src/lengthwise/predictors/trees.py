@@ -1,0 +1,106 @@
+"""Gradient-boosted trees, evaluated with numpy: every tree takes one step down at once.
+
+Nodes of all trees lie in flat arrays; the right child follows the left; a leaf points at itself
+with a threshold of infinity, so that walking `depth` steps from the roots needs no branch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lengthwise.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from lengthwise.predictors.artifact import Arrays
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trees:
+    """A forest whose leaves add up. Shapes: roots (trees,), all others (nodes,)."""
+
+    roots: Array
+    feature: Array
+    threshold: Array
+    left: Array
+    value: Array
+    depth: int
+
+    def sum(self, x: Array) -> float:
+        """Add up the leaves that one row of features, shape (features,), reaches."""
+        at = self.roots
+        for _ in range(self.depth):
+            at = self.left.take(at) + (x.take(self.feature.take(at)) > self.threshold.take(at))
+        return float(self.value.take(at).sum())
+
+    def arrays(self) -> Arrays:
+        """Return what `of_arrays` reads."""
+        return {
+            "tree_roots": self.roots.astype("<i4"),
+            "tree_feature": self.feature.astype("<i4"),
+            "tree_threshold": self.threshold.astype("<f8"),
+            "tree_left": self.left.astype("<i4"),
+            "tree_value": self.value.astype("<f8"),
+            "tree_depth": np.array([self.depth], dtype="<i4"),
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays, features: int) -> Trees:
+        """Build from arrays. Raises ArtifactError if a node points outside its array."""
+        trees = cls(
+            roots=arrays["tree_roots"].astype(np.intp),
+            feature=arrays["tree_feature"].astype(np.intp),
+            threshold=arrays["tree_threshold"],
+            left=arrays["tree_left"].astype(np.intp),
+            value=arrays["tree_value"],
+            depth=int(arrays["tree_depth"][0]),
+        )
+        nodes = len(trees.left)
+        leaf = np.isposinf(trees.threshold)
+        reach = trees.left + ~leaf
+        sound = (
+            trees.feature.shape == trees.threshold.shape == trees.value.shape == (nodes,)
+            and len(trees.roots) > 0
+            and 0 <= trees.depth <= 64
+            and bool(np.all((trees.roots >= 0) & (trees.roots < nodes)))
+            and bool(np.all((trees.left >= 0) & (reach < nodes)))
+            and bool(np.all((trees.feature >= 0) & (trees.feature < features)))
+            and bool(np.all(np.isfinite(trees.value)))
+        )
+        if not sound:
+            raise ArtifactError("the trees of this artifact point outside their arrays")
+        return trees
+
+    @classmethod
+    def of_lightgbm(cls, dump: dict[str, Any]) -> Trees:
+        """Build from `Booster.dump_model()`; numerical splits without missing values only."""
+        nodes: list[list[float]] = []
+        roots, depth = [], 0
+        for tree in dump["tree_info"]:
+            roots.append(len(nodes))
+            nodes.append([])
+            todo = [(tree["tree_structure"], roots[-1], 0)]
+            while todo:
+                node, at, level = todo.pop()
+                depth = max(depth, level)
+                if "leaf_value" in node:
+                    nodes[at] = [0, np.inf, at, node["leaf_value"]]
+                    continue
+                left = len(nodes)
+                nodes += [[], []]
+                nodes[at] = [node["split_feature"], node["threshold"], left, 0.0]
+                todo.append((node["left_child"], left, level + 1))
+                todo.append((node["right_child"], left + 1, level + 1))
+        table = np.array(nodes, dtype=np.float64)
+        return cls(
+            roots=np.array(roots, dtype=np.intp),
+            feature=table[:, 0].astype(np.intp),
+            threshold=table[:, 1],
+            left=table[:, 2].astype(np.intp),
+            value=table[:, 3],
+            depth=depth,
+        )
