@@ -79,7 +79,7 @@ def _cap(body: Mapping[str, Any]) -> int | None:
 
 
 def lines_of(stream: BinaryIO) -> Iterator[bytes]:
-    """Read a stream line by line; a line over the limit comes in pieces that `prompts_of` refuses."""
+    """Read a stream by lines; one over the limit comes in pieces, which `prompts_of` refuses."""
     return iter(lambda: stream.readline(MAX_ROW_BYTES + 1), b"")
 
 
