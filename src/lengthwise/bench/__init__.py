@@ -1,0 +1,1 @@
+"""The load generator, and the comparison of policies on one system."""

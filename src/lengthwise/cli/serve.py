@@ -1,0 +1,260 @@
+"""`lengthwise serve`: the gateway, with an engine of its own if none is given."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+import click
+from rich.console import Console
+
+from lengthwise.cli.config_file import config_option
+from lengthwise.cli.welcome import welcome
+from lengthwise.errors import ConfigError
+from lengthwise.gateway.config import EngineConfig, GatewayConfig
+from lengthwise.systems import find_system
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from lengthwise.engines.embedded import EmbeddedEngine
+
+T = TypeVar("T")
+
+#: The embedded engine is ours and dies with us: SIGTERM must end both within 5 s.
+EMBEDDED_DRAIN_S = 3.0
+
+EPILOG = """
+\b
+Examples:
+  lengthwise serve
+      a small real model and the gateway, on this machine alone
+  lengthwise serve --engine http://127.0.0.1:8001/v1 --max-inflight 64
+      in front of vLLM, SGLang, TGI, or any OpenAI-compatible engine
+  lengthwise serve --engine http://127.0.0.1:8080/v1
+      in front of llama.cpp's server, which tells its slots itself
+
+Order matters only where a queue forms: keep --max-inflight at what the engine
+really runs at once, so that the rest waits here, where it is put in order.
+"""
+
+
+@click.command("serve", epilog=EPILOG)
+@config_option()
+@click.option(
+    "--engine",
+    multiple=True,
+    metavar="URL",
+    help="OpenAI base URL of an engine (http://HOST:PORT/v1). Repeat it for replicas that serve "
+    "the same models. Without it the embedded engine is started.",
+)
+@click.option(
+    "--engine-api-key-env",
+    multiple=True,
+    metavar="NAME",
+    help="Environment variable with an engine's API key: one for all engines, or one for each, "
+    "in order. The clients' own keys never go upstream.",
+)
+@click.option(
+    "--max-inflight",
+    type=click.IntRange(min=1),
+    multiple=True,
+    metavar="N",
+    help="Requests that an engine may have at once: one for all engines, or one for each. "
+    "Learnt from llama.cpp's /slots or /props; needed for engines that cannot tell.",
+)
+@click.option(
+    "--scheduling-policy",
+    default="ssjf",
+    show_default=True,
+    metavar="NAME",
+    help="Order of the queue; `lengthwise systems` lists them.",
+)
+@click.option(
+    "--predictor",
+    default="default",
+    show_default=True,
+    metavar="NAME|DIR",
+    help="What predicts the length of an answer.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    help="Requests that may wait; one more is answered 429 with Retry-After.",
+)
+@click.option(
+    "--queue-ttl-s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=None,
+    help="Answer 504 to a request that waited this long.  [default: never]",
+)
+@click.option(
+    "--trust-length-hints",
+    is_flag=True,
+    help="Believe clients' nvext.agent_hints.osl and x-lengthwise-output-tokens. A client "
+    "can lie to jump the queue: only where you know them all.",
+)
+@click.option(
+    "--drain-s",
+    type=click.FloatRange(min=0),
+    default=None,
+    help="How long a stop waits for running requests.  "
+    f"[default: 30, with the embedded engine {EMBEDDED_DRAIN_S:g}]",
+)
+@click.option(
+    "--slots",
+    type=click.IntRange(1, 256),
+    default=8,
+    show_default=True,
+    help="Embedded engine: requests that run at once.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Embedded engine: threads. More than one collapses on a busy machine.",
+)
+@click.option(
+    "--ctx-per-slot",
+    type=click.IntRange(min=256),
+    default=2048,
+    show_default=True,
+    help="Embedded engine: context of one request, tokens.",
+)
+@click.option(
+    "--model-path",
+    type=click.Path(exists=True, dir_okay=False),
+    default=None,
+    help="Embedded engine: another GGUF file.",
+)
+def command(
+    *,
+    engine: Sequence[str],
+    engine_api_key_env: Sequence[str],
+    max_inflight: Sequence[int],
+    drain_s: float | None,
+    slots: int,
+    threads: int,
+    ctx_per_slot: int,
+    model_path: str | None,
+    **gateway: Any,
+) -> None:
+    """Serve a model with short answers first.
+
+    Without --engine: a small real model (SmolLM2-135M-Instruct) on this machine. With it: a gateway
+    in front of your own engines. Any OpenAI client works unchanged against it.
+    """
+    find_system(gateway["scheduling_policy"])
+    if engine:
+        engines = _engines(engine, engine_api_key_env, max_inflight)
+        config = GatewayConfig(engines=engines, drain_s=_or(drain_s, 30.0), **gateway)
+        asyncio.run(_serve(config, None))
+        return
+    if engine_api_key_env or max_inflight:
+        raise ConfigError(
+            "--engine-api-key-env and --max-inflight describe an engine given with --engine; "
+            "the embedded engine takes --slots"
+        )
+    from lengthwise.engines.embedded import (  # noqa: PLC0415  # the [embedded] extra
+        EmbeddedConfig,
+        EmbeddedEngine,
+        packaged_weights,
+    )
+
+    embedded = EmbeddedEngine(
+        EmbeddedConfig(
+            model_path=model_path or str(packaged_weights()),
+            slots=slots,
+            threads=threads,
+            ctx_per_slot=ctx_per_slot,
+        )
+    )
+    with Console(stderr=True).status("starting the embedded engine"):
+        embedded.start()
+    try:
+        config = GatewayConfig(
+            engines=(EngineConfig(url=embedded.url, max_inflight=slots),),
+            drain_s=_or(drain_s, EMBEDDED_DRAIN_S),
+            **gateway,
+        )
+        asyncio.run(_serve(config, embedded))
+    finally:
+        embedded.stop()
+
+
+async def _serve(config: GatewayConfig, embedded: EmbeddedEngine | None) -> None:
+    """Run the gateway until it is told to stop, and the embedded engine beside it."""
+    from lengthwise.gateway.app import run  # noqa: PLC0415  # aiohttp: only where it serves
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    watch = None
+    if embedded is not None:
+        watch = asyncio.create_task(
+            embedded.keep_running(
+                lambda code: console.print(f"the embedded engine ended ({code}): starting it again")
+            )
+        )
+    try:
+        await run(config, on_ready=lambda url: console.print(welcome(url, config, embedded)))
+    finally:
+        if watch is not None:
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+
+def _engines(
+    urls: Sequence[str], key_names: Sequence[str], limits: Sequence[int]
+) -> tuple[EngineConfig, ...]:
+    """Pair each engine with its key and limit; one of either stands for all."""
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"--engine takes http://HOST:PORT/v1 (or https), not {url!r}")
+    if len(set(urls)) != len(urls):
+        raise ConfigError("--engine names the same engine twice")
+    keys = _spread("--engine-api-key-env", [_key(name) for name in key_names], len(urls))
+    inflight = _spread("--max-inflight", limits, len(urls))
+    return tuple(
+        EngineConfig(url=url.rstrip("/"), api_key=key, max_inflight=limit)
+        for url, key, limit in zip(urls, keys, inflight, strict=True)
+    )
+
+
+def _spread(option: str, values: Sequence[T], engines: int) -> list[T | None]:
+    """Give each engine its value; one stands for all, none leaves all without."""
+    if not values:
+        return [None] * engines
+    if len(values) == 1:
+        return [values[0]] * engines
+    if len(values) != engines:
+        raise ConfigError(
+            f"{option} was given {len(values)} times for {engines} engines: once, or once for each"
+        )
+    return [*values]
+
+
+def _key(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigError(f"--engine-api-key-env {name}: that variable is not set")
+    return value
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

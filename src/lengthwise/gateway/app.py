@@ -1,0 +1,305 @@
+"""The gateway: routes, and the way of a request from socket to queue."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+import random
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from lengthwise.core.events import Outcome
+from lengthwise.core.prediction import Prediction
+from lengthwise.core.request import Request
+from lengthwise.core.scheduler import Scheduler
+from lengthwise.errors import ConfigError, RequestError
+from lengthwise.gateway import headers as hdr
+from lengthwise.gateway.answers import error_response
+from lengthwise.gateway.checks import check_framing, read_body
+from lengthwise.gateway.driver import Driver, Ticket
+from lengthwise.gateway.exchange import Desk, Exchange
+from lengthwise.gateway.fleet import Fleet
+from lengthwise.gateway.forecast import Forecaster
+from lengthwise.gateway.guard import GuardedServer
+from lengthwise.gateway.metrics import Metrics
+from lengthwise.gateway.parse import ParsedRequest, parse
+from lengthwise.gateway.refusals import Refusals
+from lengthwise.predictors import load_predictor
+from lengthwise.systems import find_system
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from lengthwise.gateway.config import GatewayConfig
+    from lengthwise.predictors.base import Predictor
+
+    _Handler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
+
+#: Bodies above this are parsed in a thread, so that the loop never stands still for one.
+_INLINE_BODY_BYTES = 64 * 1024
+_ABORT_GRACE_S = 1.0
+_CLOSE_GRACE_S = 1.0
+
+
+class Gateway:
+    """A gateway in front of engines: `start`, then `drain` and `close`.
+
+    `predictor` replaces the one that the configuration names; `rng` makes request ids and the
+    jitter of Retry-After.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        predictor: Predictor | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.config = config
+        self.system = find_system(config.scheduling_policy)
+        if not config.engines:
+            raise ConfigError("a gateway needs at least one engine")
+        self.predictor = predictor or load_predictor(config.predictor)
+        self.metrics = Metrics(self.system.name)
+        self.url = ""
+        self._rng = rng or random.Random()  # noqa: S311  # spreads retries and names requests
+        self._ids = itertools.count(1)
+        self._draining = False
+        self._parser = ThreadPoolExecutor(max_workers=1, thread_name_prefix="parser")
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self) -> str:
+        """Probe the engines, listen, and return the base URL. Raises ConfigError."""
+        config = self.config
+        self._loop = asyncio.get_running_loop()
+        scheduler = Scheduler(
+            self.system.build(),
+            max_waiting=config.max_waiting,
+            max_waiting_tokens=config.max_waiting_tokens,
+        )
+        self.driver = Driver(scheduler, on_dispatch=self._on_dispatch, on_answer=self._on_answer)
+        self.fleet = Fleet(config, self.driver)
+        self._refusal = Refusals(self.fleet, self.driver, self._rng)
+        self.forecaster = Forecaster(
+            self.predictor, config.prediction_deadline_s, self.metrics.fell_back
+        )
+        await self.fleet.start()
+        self.metrics.start(
+            self.fleet.model_name,
+            waiting=lambda: len(scheduler.waiting),
+            running=lambda: len(scheduler.running) + len(scheduler.aborting),
+        )
+        self._desk = Desk(
+            driver=self.driver,
+            fleet=self.fleet,
+            metrics=self.metrics,
+            observe_tokens=self.forecaster.observe,
+            refusal=self._refusal,
+        )
+        self.url = await self._listen()
+        return self.url
+
+    async def drain(self) -> None:
+        """Take nothing new; finish what is here within `drain_s`, then answer 503 and abort."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(self.config.drain_s):
+                await self.driver.idle()
+        except TimeoutError:
+            await self.abort()
+
+    async def abort(self) -> None:
+        """Answer 503 to everybody who waits and stop everything that runs."""
+        self._draining = True
+        self.driver.close(Outcome.SHUTDOWN)
+        self.driver.abort_running()
+        try:
+            async with asyncio.timeout(_ABORT_GRACE_S):
+                await self.driver.idle()
+        except TimeoutError:
+            pass  # the server's own shutdown cancels whoever is left
+
+    async def close(self) -> None:
+        """Stop listening and let go of everything. Works after a failed `start`, too."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if hasattr(self, "fleet"):
+            await self.fleet.stop()
+            self.forecaster.close()
+        self._parser.shutdown(wait=False, cancel_futures=True)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one HTTP request."""
+        request_id = hdr.request_id(request.headers, self._rng)
+        own = {hdr.REQUEST_ID: request_id}
+        try:
+            check_framing(request)
+            return await self._route(request)(request, request_id)
+        except RequestError as error:
+            # What was not read of the body must not be taken for a next request.
+            close = error.code == "bad_request" or not request._payload.is_eof()  # noqa: SLF001
+            return error_response(error, own | getattr(error, "headers", {}), close=close)
+
+    # --- routes ---------------------------------------------------------------------------
+
+    def _route(self, request: web.BaseRequest) -> _Handler:
+        """Find the handler in the allow-list. Raises RequestError 404 or 405."""
+        path = request._message.path.partition("?")[0]  # noqa: SLF001  # as sent, undecoded
+        methods: dict[str, tuple[str, _Handler]] = {
+            "/v1/chat/completions": ("POST", functools.partial(self._generate, chat=True)),
+            "/v1/completions": ("POST", functools.partial(self._generate, chat=False)),
+            "/v1/models": ("GET", self._models),
+            "/health": ("GET", self._health),
+            "/readyz": ("GET", self._readyz),
+            "/metrics": ("GET", self._metrics),
+        }
+        if path not in methods:
+            raise RequestError("no such route", status=404, code="not_found")
+        method, handler = methods[path]
+        if request.method != method:
+            raise RequestError(
+                f"this route takes {method} only", status=405, code="method_not_allowed"
+            )
+        return handler
+
+    async def _models(self, _: web.BaseRequest, request_id: str) -> web.StreamResponse:
+        listing = self.fleet.models_json
+        if listing is None:
+            raise self._refusal(Outcome.ENGINE_DOWN)
+        own = {hdr.REQUEST_ID: request_id}
+        return web.Response(body=listing, content_type="application/json", headers=own)
+
+    async def _health(self, _: web.BaseRequest, __: str) -> web.StreamResponse:
+        return web.json_response({"status": "ok"})
+
+    async def _readyz(self, _: web.BaseRequest, __: str) -> web.StreamResponse:
+        if self._draining:
+            raise self._refusal(Outcome.SHUTDOWN)
+        if not self.fleet.ready:
+            raise self._refusal(Outcome.ENGINE_DOWN)
+        return web.json_response({"status": "ready"})
+
+    async def _metrics(self, _: web.BaseRequest, __: str) -> web.StreamResponse:
+        kind = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        return web.Response(body=self.metrics.render(), headers=kind)
+
+    # --- from socket to queue -------------------------------------------------------------
+
+    async def _generate(
+        self, request: web.BaseRequest, request_id: str, *, chat: bool
+    ) -> web.StreamResponse:
+        arrival_s = self._loop.time()
+        if self._draining:
+            raise self._refusal(Outcome.SHUTDOWN)
+        body = await read_body(request, self.config.max_body_bytes)
+        if len(body) <= _INLINE_BODY_BYTES:
+            parsed = parse(body, chat=chat)
+        else:
+            parsed = await self._loop.run_in_executor(self._parser, lambda: parse(body, chat=chat))
+        self._check_slots(parsed)
+        prediction = await self._predict(request, parsed)
+        if self._draining:
+            raise self._refusal(Outcome.SHUTDOWN)
+        ttl_s = self.config.queue_ttl_s
+        core = Request(
+            id=next(self._ids),
+            arrival_s=arrival_s,
+            prediction=prediction,
+            model=parsed.prompt.model,
+            prompt_tokens=parsed.prompt_tokens,
+            max_tokens=parsed.max_tokens,
+            expires_s=None if ttl_s is None else arrival_s + ttl_s,
+            slots=parsed.slots,
+            s_per_token=self.fleet.s_per_token,
+        )
+        exchange = Exchange(
+            self._desk,
+            request,
+            self.driver.enter(core),
+            body=body,
+            path="/chat/completions" if chat else "/completions",
+            stream=parsed.stream,
+            request_id=request_id,
+        )
+        try:
+            return await exchange.serve()
+        except RequestError as error:
+            return error_response(error, exchange.own_headers())
+
+    def _check_slots(self, parsed: ParsedRequest) -> None:
+        most = self.fleet.max_slots
+        if most and parsed.slots > most:
+            raise RequestError(
+                f"this request asks for {parsed.slots} answers, but the engine runs {most} at once",
+                status=400,
+                code="invalid_value",
+                param="n",
+            )
+
+    async def _predict(self, request: web.BaseRequest, parsed: ParsedRequest) -> Prediction:
+        hint = parsed.hint_tokens or hdr.length_hint(request.headers)
+        if hint and self.config.trust_length_hints:
+            return Prediction.point(hint)
+        began_s = self._loop.time()
+        prediction = await self.forecaster.predict(parsed.prompt)
+        self.metrics.prediction_latency.observe(self._loop.time() - began_s)
+        self.metrics.predicted_tokens.observe(prediction.mean)
+        return prediction
+
+    # --- endings --------------------------------------------------------------------------
+
+    def _on_dispatch(self, ticket: Ticket, overtook: bool) -> None:
+        if ticket.dispatched_s is not None:
+            waited_s = ticket.dispatched_s - ticket.request.arrival_s
+            self.metrics.queue_time.observe(waited_s)
+        if overtook:
+            self.metrics.reordered.inc()
+
+    def _on_answer(self, _: Ticket, outcome: Outcome) -> None:
+        self.metrics.ended(outcome.value)
+
+    async def _listen(self) -> str:
+        config = self.config
+        server = GuardedServer(self.handle, config)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_GRACE_S)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, config.host, config.port, backlog=1024).start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {config.host}:{config.port}: {error.strerror or error}"
+            ) from error
+        host, port = self._runner.addresses[0][:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
+
+    Calls `on_ready` with the base URL. Raises ConfigError where it cannot start.
+    """
+    gateway = Gateway(config)
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[None] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.put_nowait, None)
+    try:
+        url = await gateway.start()
+        if on_ready is not None:
+            on_ready(url)
+        await signals.get()
+        drain = asyncio.ensure_future(gateway.drain())
+        again = asyncio.ensure_future(signals.get())
+        await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        if not drain.done():
+            drain.cancel()
+            await gateway.abort()
+    finally:
+        await gateway.close()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

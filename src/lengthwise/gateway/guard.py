@@ -1,0 +1,189 @@
+"""Deadlines and limits on connections, where aiohttp keeps idle and trickling ones for ever.
+
+The header block must be whole within `header_timeout_s` of its first byte, the body within
+`request_timeout_s`; an answer may take as long as it takes. What is not HTTP gets a 4xx in OpenAI's
+shape and loses its connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from lengthwise.errors import RequestError
+from lengthwise.gateway.answers import error_json, error_response
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+    from lengthwise.gateway.config import GatewayConfig
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
+WRITE_BUFFER_BYTES = 64 * 1024
+
+log = logging.getLogger("lengthwise.gateway")
+
+
+class GuardedServer(web.Server):
+    """aiohttp's server, with guarded connections and handlers cancelled with their client."""
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        config: GatewayConfig,
+    ) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,  # a compressed body is refused, not unpacked
+            keepalive_timeout=config.keepalive_s,
+            lingering_time=2,
+            max_line_size=8190,
+            max_field_size=8190,
+            max_headers=MAX_HEADERS,
+        )
+        self.config = config
+
+    def __call__(self) -> RequestHandler:
+        """Make the protocol of one connection."""
+        return GuardedConnection(self, loop=self._loop, **self._kwargs)
+
+    def _make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        limit = self.config.max_body_bytes
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, self._loop, client_max_size=limit
+        )
+
+
+class GuardedConnection(RequestHandler):
+    """One connection. A timer runs only while a request has begun and is not whole."""
+
+    __slots__ = ("_began_s", "_config", "_fed_bytes", "_guard", "_headers_whole", "_payload")
+
+    def __init__(self, manager: GuardedServer, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._config = manager.config
+        self._guard: asyncio.TimerHandle | None = None
+        self._began_s = 0.0
+        self._fed_bytes = 0
+        self._headers_whole = True
+        self._payload: StreamReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Refuse a connection too many; bound what is buffered for the others."""
+        super().connection_made(transport)
+        if self.transport is None or self._manager is None:
+            return
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        if len(self._manager.connections) > self._config.max_connections:
+            self._refuse(503, "Service Unavailable", "too_many_connections")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Stop the clock."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and see whether a request has begun that is not whole yet."""
+        count = self._request_count
+        super().data_received(data)
+        if self._force_close or self._parser is None:
+            return
+        if self._request_count != count:
+            # The newest message, if it still waits; else its body is what `payload` says.
+            self._payload = self._messages[-1][1] if self._messages else None
+            began_s = self._loop.time() if self._headers_whole else self._began_s
+            self._headers_whole, self._fed_bytes = True, 0
+            self._disarm()
+            if self._payload is not None and not self._payload.is_eof():
+                self._arm(began_s)
+        elif self._payload is not None and not self._payload.is_eof():
+            pass  # more of a body, whose clock runs already
+        elif data:
+            self._feed_headers(len(data))
+        if self._guard is not None and self._is_whole():
+            self._disarm()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what the parser refused, or a bug of ours, in OpenAI's shape; then close."""
+        if status >= 500:
+            log.error("a request failed inside the gateway", exc_info=exc)
+            if request.writer.output_size > 0:
+                raise ConnectionError("the answer has begun, an error cannot be sent")
+            error = RequestError("the gateway failed", status=status, code="internal_error")
+        else:
+            text = f"not a valid HTTP request: {(message or 'malformed').splitlines()[0]}"
+            error = RequestError(text, status=status, code="bad_request")
+        return error_response(error, close=True)
+
+    def _feed_headers(self, size: int) -> None:
+        if self._guard is None or self._headers_whole:
+            self._headers_whole, self._fed_bytes = False, 0
+            self._arm(self._loop.time())
+        self._fed_bytes += size
+        if self._fed_bytes > MAX_HEADER_BYTES and not self._is_busy():
+            self._refuse(431, "Request Header Fields Too Large", "headers_too_large")
+
+    def _is_whole(self) -> bool:
+        return self._headers_whole and (self._payload is None or self._payload.is_eof())
+
+    def _is_busy(self) -> bool:
+        """Whether a whole request of this connection is being answered, a next one behind it."""
+        return self._request_in_progress and (not self._headers_whole or bool(self._messages))
+
+    def _arm(self, began_s: float) -> None:
+        self._disarm()
+        self._began_s = began_s
+        limit_s = (
+            self._config.request_timeout_s if self._headers_whole else self._config.header_timeout_s
+        )
+        self._guard = self._loop.call_at(began_s + limit_s, self._overdue)
+
+    def _disarm(self) -> None:
+        if self._guard is not None:
+            self._guard.cancel()
+            self._guard = None
+
+    def _overdue(self) -> None:
+        self._guard = None
+        if self._is_whole() or self.transport is None:
+            return
+        if self._is_busy():
+            self._arm(self._loop.time())  # it behaves: it waits for our answer
+            return
+        self._refuse(408, "Request Timeout", "request_timeout")
+
+    def _refuse(self, status: int, reason: str, code: str) -> None:
+        """Answer outside any handler, and close."""
+        self._disarm()
+        if self.transport is not None:
+            body = error_json(RequestError(reason.lower(), status=status, code=code))
+            head = (
+                f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.force_close()

@@ -1,0 +1,64 @@
+"""Counts what an engine writes, without parsing it: tokens so far, usage, how it ended.
+
+Works on the bytes that pass by. A string value of the answer cannot fake a match, since JSON
+escapes the quotes inside it.
+"""
+
+from __future__ import annotations
+
+import re
+
+_DELTA = re.compile(rb'"(?:content|text|reasoning_content|reasoning|arguments)":\s?"(?!")')
+_COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d{1,9})')
+_PROMPT_TOKENS = re.compile(rb'"prompt_tokens":\s*(\d{1,9})')
+_MS_PER_TOKEN = re.compile(rb'"predicted_per_token_ms":\s*(\d{1,9}(?:\.\d{1,12})?)')
+_CUT = re.compile(rb'"finish_reason":\s*"length"')
+_MAX_EVENT_BYTES = 1 << 20
+
+
+class Tally:
+    """What one answer has come to. Lengths are tokens; usage, where sent, beats counting."""
+
+    __slots__ = ("_pending", "cut", "deltas", "events", "prompt_tokens", "s_per_token", "usage")
+
+    def __init__(self) -> None:
+        self.deltas = 0
+        self.events = 0
+        self.cut = False
+        self.usage: int | None = None
+        self.prompt_tokens: int | None = None
+        self.s_per_token: float | None = None
+        self._pending = b""
+
+    @property
+    def output_tokens(self) -> int:
+        """Output so far: the engine's own count if it gave one, else the content deltas."""
+        return self.usage if self.usage is not None else self.deltas
+
+    def feed(self, chunk: bytes) -> int:
+        """Take in a piece of a stream and return how many content deltas it completed."""
+        pending = self._pending + chunk
+        end = pending.rfind(b"\n")
+        if end < 0:
+            self._pending = pending if len(pending) <= _MAX_EVENT_BYTES else b""
+            return 0
+        whole, self._pending = pending[: end + 1], pending[end + 1 :]
+        new = len(_DELTA.findall(whole))
+        self.deltas += new
+        if b'"usage"' in whole or b'"timings"' in whole or b'"length"' in whole:
+            self._read_end(whole)
+        return new
+
+    def read_answer(self, body: bytes) -> None:
+        """Take in a whole answer that was not streamed."""
+        self._read_end(body)
+
+    def _read_end(self, text: bytes) -> None:
+        if found := _COMPLETION_TOKENS.findall(text):
+            self.usage = int(found[-1])
+        if found := _PROMPT_TOKENS.findall(text):
+            self.prompt_tokens = int(found[-1])
+        if found := _MS_PER_TOKEN.findall(text):
+            self.s_per_token = float(found[-1]) / 1000
+        if _CUT.search(text):
+            self.cut = True
