@@ -18,7 +18,7 @@ from lengthwise.predictors.stated import NOTHING, Kind, Stated
 
 @pytest.fixture(scope="module")
 def default():
-    """The shipped model."""
+    """Load the shipped model."""
     return load_predictor("default")
 
 

@@ -45,7 +45,7 @@ SILENT = [
     "",
     "The committee has met and the weather was fine",
     "Why is my sourdough so dense, and what would help with it",
-    "A 5 letter word puzzle is on the table",
+    "That 5 letter word puzzle is on the table",
 ]
 
 
