@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: How far before a unit ("sentences") its number may stand: "two very short sentences".
 NUMBER_REACH_WORDS = 3
+#: How near the end of a prompt a bare "only the name" is an instruction.
+CLOSING_WORDS = 5
 
 
 def payload_tokens(reading: Reading) -> float:
@@ -50,7 +52,38 @@ def is_order(words: list[str], i: int) -> bool:
     if (i and words[i - 1] == "not") or words[i + 1 : i + 2] in (["in"], ["from"], ["when"]):
         return False
     before, after = words[max(0, i - 3) : i], words[i + 1 : i + 2]
+    if len(words) - i <= CLOSING_WORDS and (i == len(words) - 1 or words[i + 1] in v.ARTICLES):
+        return True  # "... Just the symbol.", "... a number only"
     return not v.ANSWERING.isdisjoint(before) or not v.ANSWERING.isdisjoint(after)
+
+
+def answers_with_one(words: list[str]) -> bool:
+    """Whether the answer is to be one thing: "answer with a number", "in one word"."""
+    for i, word in enumerate(words[:-3]):
+        if word in v.ANSWERING and words[i + 1] in ("with", "as", "in"):
+            bare = words[i + 2] == "one" or words[i + 2] not in v.ARTICLES
+            at = i + 2 if bare else i + 3
+            if words[at] in v.CLOSED_OBJECTS and words[at + 1 : at + 2] != ["sentence"]:
+                return True
+    return False
+
+
+def is_list_lead(words: list[str], i: int) -> bool:
+    """Whether a number after `i` counts what to list: "list three", "what are 5", "top ten"."""
+    if words[i] == "are":
+        return i > 0 and words[i - 1] in ("what", "which", "who")
+    return words[i] in v.LIST_VERBS or words[i] == "top"
+
+
+def counted_items(words: list[str]) -> float:
+    """Read how many things are asked for, where something is to be said of each; 1 if untold."""
+    for i, word in enumerate(words[:-1]):
+        count = v.number(words[i + 1])
+        if count is not None and 1 < count <= 100 and is_list_lead(words, i):
+            return count
+        if word in ("me", "the") and count is not None and 1 < count <= 100:
+            return count
+    return 1.0
 
 
 def reasons(words: list[str], seen: frozenset[str]) -> bool:
@@ -68,3 +101,12 @@ def near(words: list[str], first: str, second: str, *, reach: int = 2) -> bool:
     """Whether two words stand within `reach` of each other."""
     where = [i for i, word in enumerate(words) if word == first]
     return any(second in words[max(0, i - reach) : i + reach + 1] for i in where)
+
+
+def asking_words(reading: Reading) -> int:
+    """Count the words outside of quotes: how much is said about what to do with what is quoted."""
+    text = reading.text
+    opened, closed = text.find('"'), text.rfind('"')
+    if opened < 0 or closed <= opened:
+        return len(reading.words)
+    return len(text[:opened].split()) + len(text[closed + 1 :].split())

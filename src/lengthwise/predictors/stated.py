@@ -12,7 +12,17 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from lengthwise.predictors import vocabulary as v
-from lengthwise.predictors.phrases import count_before, is_order, near, payload_tokens, reasons
+from lengthwise.predictors.phrases import (
+    answers_with_one,
+    asking_words,
+    count_before,
+    counted_items,
+    is_list_lead,
+    is_order,
+    near,
+    payload_tokens,
+    reasons,
+)
 from lengthwise.predictors.reading import tokens_of
 
 if TYPE_CHECKING:
@@ -21,6 +31,12 @@ if TYPE_CHECKING:
 MAX_TOKENS = 4000.0
 #: A request of more words asks for more than one thing.
 PLAIN_REQUEST_WORDS = 40
+#: A question on one fact has at most this many words; a sum told as a story may have more.
+FACT_QUESTION_WORDS = 18
+FACT_WORDS_AT_MOST = 40
+#: A short quote, and few words about what to do with it.
+QUOTE_TOKENS = 80.0
+QUOTE_ASKING_WORDS = 16
 
 
 class Kind(IntEnum):
@@ -97,6 +113,8 @@ def _closed(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None
             around = words[max(0, i - 4) : i + 7]
             if v.LARGE_OBJECTS.isdisjoint(around):
                 return Stated(Kind.CLOSED, 6.0, 0.75)
+    if answers_with_one(words):
+        return Stated(Kind.CLOSED, 6.0, 0.75)
     if "letter" in seen and seen & v.CHOICE and instructed and not seen & v.COMPOSING:
         return Stated(Kind.CLOSED, 3.0, 0.7)
     return None
@@ -120,6 +138,8 @@ def _measured(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | No
             tokens *= 0.8
         elif beside & v.AT_LEAST:
             tokens *= 1.15
+        if "each" in words[i + 1 : i + 5]:
+            tokens *= counted_items(words)
         largest = max(largest, tokens)
     if not largest:
         return None
@@ -154,6 +174,8 @@ def _extract(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated
     if not v.EXTRACT_VERBS.isdisjoint(words[:8]):
         tokens, trust = (20 + 0.8 * size, 0.5) if seen & v.STRUCTURED else (8 + 0.2 * size, 0.55)
         return Stated(Kind.EXTRACT, tokens, trust)
+    if words[0] in ("list", "name", "find", "identify") and ":" in reading.text and size > 8:
+        return Stated(Kind.EXTRACT, 8 + 0.35 * size, 0.45)
     if len(words) <= 40 and payload_tokens(reading):
         if seen & v.STRUCTURED and seen & v.MAKING:
             return Stated(Kind.EXTRACT, 20 + size, 0.45)
@@ -184,14 +206,15 @@ def _rework(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated 
 def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """List three of something: so many items, a phrase each."""
     for i, word in enumerate(words[:-1]):
-        if word not in v.LIST_VERBS and word not in v.LIST_LEADS:
+        if not is_list_lead(words, i):
             continue
         for j in range(i + 1, min(i + 5, len(words) - 1)):
             count = v.number(words[j])
             if count is None or not 1 < count <= 100 or words[j + 1] in v.NOT_COUNTED:
                 continue
-            rich = seen & v.RICH_ITEMS
-            each = 38.0 if rich else 8.0 if word == "name" else 17.0
+            each = 38.0 if seen & v.RICH_ITEMS else 17.0
+            if word == "name" or not v.SHORT_ITEMS.isdisjoint(words[j + 1 : j + 4]):
+                each = 8.0
             return Stated(Kind.LISTING, count * each + 6, 0.4)
     if words[0] in ("name", "give") and words[1:2] in v.ONE_OF and len(words) < 14:
         return Stated(Kind.LISTING, 12.0, 0.45)
@@ -224,17 +247,18 @@ def _code(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
 
 def _fact(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Ask for one fact or one sum, in one short question."""
-    if len(words) > 18 or "\n" in reading.text.strip():
+    if len(words) > FACT_WORDS_AT_MOST or "\n" in reading.text.strip():
         return None
     found = _sum(reading.text, words, seen)
     for i, word in enumerate(words[:4]):
-        if found is not None:
+        if found is not None or len(words) > FACT_QUESTION_WORDS:
             break
         if word in v.FACT_WORDS:
             found = Stated(Kind.FACT, v.FACT_WORDS[word], 0.35)
         elif word in ("what", "which", "how") and not v.FACT_NOUNS.isdisjoint(words[i + 1 : i + 4]):
             found = Stated(Kind.FACT, 20.0, 0.45)
-    if found is None and words[0] in v.POLAR_OPENERS and reading.text.rstrip().endswith("?"):
+    polar = words[0] in v.POLAR_OPENERS and reading.text.rstrip().endswith("?")
+    if found is None and polar and len(words) <= FACT_QUESTION_WORDS:
         found = Stated(Kind.FACT, 40.0, 0.2)
     return found
 
@@ -242,6 +266,8 @@ def _fact(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | 
 def _sum(text: str, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Reckon, or convert one unit into another."""
     digits = sum(word.isdigit() for word in words)
+    if digits >= 2 and seen & v.QUANTITIES:
+        return Stated(Kind.FACT, 50.0, 0.4)
     if digits >= 2 and (seen & v.SUMS or any(sign in text for sign in v.SIGNS)):
         return Stated(Kind.FACT, 16.0, 0.45)
     if seen & v.CONVERTING and digits:
@@ -265,6 +291,23 @@ def _long(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     return None
 
 
+def _quoted(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
+    """Do something short with a short quoted text: the answer is about as long as the quote.
+
+    A choice between things ("urgent or not urgent?") or a question on the quote is shorter.
+    """
+    size = payload_tokens(reading)
+    if not size or reading.text.count('"') < 2 or size > QUOTE_TOKENS:
+        return None
+    if asking_words(reading) > QUOTE_ASKING_WORDS or reasons(words, seen):
+        return None
+    if "or" in words[:8]:
+        return Stated(Kind.LABEL, 12.0, 0.45)
+    if words[0] in v.QUESTIONING:
+        return Stated(Kind.EXTRACT, 12 + 0.4 * size, 0.45)
+    return Stated(Kind.REWORK, 8 + size, 0.5)
+
+
 def _chat(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Greet, thank, agree."""
     if len(words) <= 4 and seen & v.GREETINGS:
@@ -282,6 +325,7 @@ RULES = (
     _form,
     _code,
     _brief,
+    _quoted,
     _fact,
     _long,
     _chat,
