@@ -91,7 +91,7 @@ def reasons(words: list[str], seen: frozenset[str]) -> bool:
     if not seen & v.REASONING:
         return False
     return any(
-        v.NEGATIONS.isdisjoint(words[max(0, i - 3) : i])
+        v.NEGATIONS.isdisjoint(words[max(0, i - 3) : i]) and words[max(0, i - 1)] != "no"
         for i, word in enumerate(words)
         if word in v.REASONING
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -12,6 +12,7 @@ from lengthwise.predictors.base import Message, Prompt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+#: A longer line is refused unread, so that a file without line ends cannot fill the memory.
 MAX_ROW_BYTES = 64 * 2**20
 _KINDS = "a row is an object with 'prompt' (text) or 'messages' (a list)"
 
@@ -77,6 +78,11 @@ def _cap(body: Mapping[str, Any]) -> int | None:
 # --- rows of a file: strict, where requests are lenient ------------------------------------
 
 
+def lines_of(stream: BinaryIO) -> Iterator[bytes]:
+    """Read a stream by lines; one over the limit comes in pieces, which `prompts_of` refuses."""
+    return iter(lambda: stream.readline(MAX_ROW_BYTES + 1), b"")
+
+
 def prompts_of(lines: Iterable[bytes]) -> Iterator[Prompt]:
     """Read rows of JSON lines, one at a time.
 
@@ -85,6 +91,8 @@ def prompts_of(lines: Iterable[bytes]) -> Iterator[Prompt]:
     """
     decoder = msgspec.json.Decoder()
     for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_ROW_BYTES:
+            raise BadInputError(f"line {number}: longer than {MAX_ROW_BYTES} bytes")
         if not line.strip():
             raise BadInputError(f"line {number}: blank; {_KINDS}")
         try:

@@ -69,7 +69,7 @@ REASONING = frozenset({
     "explain", "why", "reason", "reasons", "reasoning", "justify", "elaborate", "discuss",
     "explanation", "explanations",
 })  # fmt: skip
-NEGATIONS = frozenset({"no", "not", "without", "don", "dont", "never", "nor", "any"})
+NEGATIONS = frozenset({"not", "without", "don", "dont", "never", "nor", "any"})
 
 LABEL_VERBS = frozenset({"classify", "categorize", "categorise", "sentiment"})
 LABEL_OPENERS = frozenset({"label", "rate", "tag", "grade", "spam"})
