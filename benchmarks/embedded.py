@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "embedded"
-BEGIN, END = "<!-- embedded:begin -->", "<!-- embedded:end -->"
+BEGIN, END = "<!-- benchmark:embedded -->", "<!-- /benchmark:embedded -->"
 CAP_TOKENS = 256
 GOODPUT = ("ttft:10000", "e2el:30000")
 

@@ -13,8 +13,7 @@ from lengthwise.bench.plan import Planned
 from lengthwise.bench.store import ResultFolder
 from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.workloads.datasets import Sample
-
-from ..report.rows import row  # noqa: TID252  # the tests' own rows
+from tests.report.rows import row
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
