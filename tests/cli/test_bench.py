@@ -1,20 +1,19 @@
 """`lengthwise bench`: its options, its two uses, and the examples of its docs page."""
 
+import asyncio
 import json
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lengthwise.bench import command as compare_command
 from lengthwise.bench.alone import run_alone
-from lengthwise.bench.calibrate import Calibration
 from lengthwise.bench.options import BenchOptions
 from lengthwise.cli.bench import command
 from lengthwise.errors import ConfigError, MissingExtraError
 from tests.bench.engine import FakeEngine
-from tests.report.rows import row
+from tests.bench.system import FakeSystem
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "bench.md"
 
@@ -109,31 +108,6 @@ async def test_a_server_that_is_down_is_an_error_before_the_load():
         await run_alone(parse("--base-url", "http://127.0.0.1:9"))
 
 
-class FakeSystem:
-    """Stands in for gateway and engine: notes its calls, answers at once, breaks off if told."""
-
-    calls: tuple[str, ...] = ()
-    stop_at = ""
-
-    def __init__(self, **options):
-        self.options = options
-
-    async def __call__(self, name, contender, plan):
-        """One run."""
-        FakeSystem.calls += (name,)
-        if name == FakeSystem.stop_at:
-            raise KeyboardInterrupt
-        rows = [row(item.index, arrival=item.arrival_s, queue_s=0.0) for item in plan]
-        return [
-            replace(one, sample_id=item.sample.id) for one, item in zip(rows, plan, strict=True)
-        ]
-
-    async def calibrate(self, samples, *, slots):
-        """Return a fixed engine."""
-        FakeSystem.calls += (f"calibrate {len(samples)}",)
-        return Calibration(tokens_per_s=100.0, mean_output_tokens=50.0, requests=len(samples))
-
-
 @pytest.fixture
 def system(monkeypatch):
     """Put a fake system behind the comparison's command."""
@@ -161,9 +135,10 @@ def test_a_comparison_calibrates_runs_and_writes(system, tmp_path, capsys):
     assert "run 3/3 seed4-oracle" in printed.err
 
 
-def test_an_interrupted_comparison_reports_and_resumes(system, tmp_path, capsys):
-    """After ctrl-C the finished runs are reported; going on neither calibrates nor repeats them."""
-    system.stop_at = "seed4-ssjf"
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, asyncio.CancelledError])
+def test_an_interrupted_comparison_reports_and_resumes(system, tmp_path, capsys, interrupt):
+    """After ctrl-C or SIGTERM the finished runs are reported; going on neither calibrates nor repeats them."""
+    system.stop_at, system.stop_by = "seed4-ssjf", interrupt
     with pytest.raises(KeyboardInterrupt):
         compare_command.run_comparison(parse(*WORDS, "--result-dir", str(tmp_path)))
     assert "--resume" in capsys.readouterr().err
