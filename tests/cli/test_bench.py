@@ -137,7 +137,7 @@ def test_a_comparison_calibrates_runs_and_writes(system, tmp_path, capsys):
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, asyncio.CancelledError])
 def test_an_interrupted_comparison_reports_and_resumes(system, tmp_path, capsys, interrupt):
-    """After ctrl-C or SIGTERM the finished runs are reported; going on neither calibrates nor repeats them."""
+    """After ctrl-C or SIGTERM finished runs are reported; going on repeats none."""
     system.stop_at, system.stop_by = "seed4-ssjf", interrupt
     with pytest.raises(KeyboardInterrupt):
         compare_command.run_comparison(parse(*WORDS, "--result-dir", str(tmp_path)))
