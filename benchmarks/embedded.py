@@ -6,7 +6,7 @@
 
 Each part is one `lengthwise bench --compare` in results/embedded/PART; what is there is not run
 again, so an interrupted part goes on. Afterwards every part that is complete or partial is checked
-against the bars, and benchmarks/results/embedded.json, docs/benchmarks.md and the marked block of
+against the bars, and benchmarks/embedded.json, docs/benchmarks.md and the marked block of
 README.md are written from the runs. No figure there is typed by hand.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "embedded"
-BEGIN, END = "<!-- embedded:begin -->", "<!-- embedded:end -->"
+BEGIN, END = "<!-- benchmark:embedded -->", "<!-- /benchmark:embedded -->"
 CAP_TOKENS = 256
 GOODPUT = ("ttft:10000", "e2el:30000")
 
@@ -122,7 +122,7 @@ def check(found: dict[str, Any]) -> list[Bar]:
 def write(found: dict[str, Any], bars: list[Bar]) -> None:
     """Write the JSON, the docs page, the picture and README's block from the same objects."""
     machine = describe_machine()
-    saved = ROOT / "benchmarks" / "results" / "embedded.json"
+    saved = ROOT / "benchmarks" / "embedded.json"
     saved.parent.mkdir(exist_ok=True)
     document = {"machine": machine, "bars": [vars(bar) for bar in bars], "parts": found}
     saved.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
