@@ -158,8 +158,7 @@ def describe_machine() -> str:
     engine = importlib.metadata.version("xllamacpp")
     return (
         f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GB, {platform.system()}, "
-        f"Python {platform.python_version()}, xllamacpp {engine}, SmolLM2-135M-Instruct Q4_1, "
-        "8 slots, 1 thread"
+        f"Python {platform.python_version()}, xllamacpp {engine}, SmolLM2-135M-Instruct Q4_1"
     )
 
 
@@ -174,6 +173,7 @@ def _run_part(name: str, options: argparse.Namespace) -> None:
         *(sys.executable, "-m", "lengthwise", "bench", "--compare", part.policies),
         *("--overload", str(part.overload), "--duration-s", str(options.duration_s)),
         *("--num-seeds", str(options.seeds or part.default_seeds)),
+        *("--threads", str(options.threads), "--slots", str(options.slots)),
         *("--max-tokens", str(CAP_TOKENS), "--include-usage", "--result-dir", str(RUNS / name)),
         *(word for target in GOODPUT for word in ("--goodput", target)),
         *dataset,
@@ -271,7 +271,8 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
     ]
     for name, part in found.items():
         calibration = part["settings"].get("calibration", {})
-        lines += [f"# {PARTS[name].title}", ""]
+        arguments = " ".join(part["settings"]["serve_arguments"])
+        lines += [f"# {PARTS[name].title}", "", f"Engine: `lengthwise serve {arguments}`.", ""]
         if calibration:
             lines += [
                 (
@@ -292,6 +293,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts", default="overload,half", help="none, or of " + ",".join(PARTS))
     parser.add_argument("--seeds", type=int, help="seeds of each part (default: its own)")
     parser.add_argument("--duration-s", type=float, default=120.0, help="arrivals per run")
+    parser.add_argument("--threads", type=int, default=2, help="of the engine (quiet machine: 2)")
+    parser.add_argument("--slots", type=int, default=8, help="of the engine")
     parser.add_argument("--sharegpt-path", type=Path, help="a ShareGPT JSON list")
     return parser.parse_args()
 
