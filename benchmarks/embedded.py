@@ -123,7 +123,6 @@ def write(found: dict[str, Any], bars: list[Bar]) -> None:
     """Write the JSON, the docs page, the picture and README's block from the same objects."""
     machine = describe_machine()
     saved = ROOT / "benchmarks" / "embedded.json"
-    saved.parent.mkdir(exist_ok=True)
     document = {"machine": machine, "bars": [vars(bar) for bar in bars], "parts": found}
     saved.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     docs = ROOT / "docs"
@@ -235,8 +234,9 @@ def _bars_table(bars: list[Bar]) -> str:
 
 def _block(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
     """README's part: the overload table in short, the picture, the bars."""
-    lines = [f"Measured on {machine}. Command: `python benchmarks/embedded.py`.", ""]
+    lines = [f"Measured by `python benchmarks/embedded.py` on {machine}.", ""]
     if overload := found.get("overload"):
+        lines += [_engine_line(overload), ""]
         lines += [_short_table(overload), ""]
         lines += ["![CDF of end-to-end latency per policy](docs/benchmark-overload.png)", ""]
     return "\n".join([*lines, _bars_table(bars)])
@@ -255,14 +255,22 @@ def _short_table(part: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _engine_line(part: dict[str, Any]) -> str:
+    settings = part["settings"]
+    measured = settings["calibration"]
+    return (
+        f"`lengthwise serve {' '.join(settings['serve_arguments'])}`: "
+        f"{measured['engine_tokens_per_s']:.1f} tok/s with all slots busy, mean answer "
+        f"{measured['mean_output_tokens']:.1f} tokens: {measured['request_rate']:.3f} requests/s."
+    )
+
+
 def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
     """Lay out docs/benchmarks.md: every table of every part, as `bench --compare` wrote it."""
     lines = [
         "# Benchmarks on the embedded engine",
         "",
-        "Written by `python benchmarks/embedded.py`; do not edit.",
-        "",
-        f"Machine: {machine}.",
+        f"Written by `python benchmarks/embedded.py`; do not edit. Machine: {machine}.",
         "",
         "## Bars",
         "",
@@ -270,18 +278,7 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
         "",
     ]
     for name, part in found.items():
-        calibration = part["settings"].get("calibration", {})
-        arguments = " ".join(part["settings"]["serve_arguments"])
-        lines += [f"# {PARTS[name].title}", "", f"Engine: `lengthwise serve {arguments}`.", ""]
-        if calibration:
-            lines += [
-                (
-                    f"Calibration: {calibration['engine_tokens_per_s']:.1f} tok/s, all slots busy; "
-                    f"mean answer {calibration['mean_output_tokens']:.1f} tokens; "
-                    f"so {calibration['request_rate']:.3f} requests/s."
-                ),
-                "",
-            ]
+        lines += [f"# {PARTS[name].title}", "", _engine_line(part), ""]
         lines += [f"![CDF of end-to-end latency](benchmark-{name}.png)", ""]
         table = (RUNS / name / "comparison.md").read_text(encoding="utf-8")
         lines += table.splitlines()[1:]  # its heading is replaced by the part's
@@ -292,7 +289,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", default="overload,half", help="none, or of " + ",".join(PARTS))
     parser.add_argument("--seeds", type=int, help="seeds of each part (default: its own)")
-    parser.add_argument("--duration-s", type=float, default=120.0, help="arrivals per run")
+    parser.add_argument("--duration-s", type=float, default=120.0)
     parser.add_argument("--threads", type=int, default=2, help="of the engine (quiet machine: 2)")
     parser.add_argument("--slots", type=int, default=8, help="of the engine")
     parser.add_argument("--sharegpt-path", type=Path, help="a ShareGPT JSON list")

@@ -123,7 +123,7 @@ WORDS = ("--compare", "ssjf,oracle", "--seeds", "4", "--duration-s", "20", "--no
 def test_a_comparison_calibrates_runs_and_writes(system, tmp_path, capsys):
     """Rate = overload x speed / mean length; table, JSON and runs are on disk and on the screen."""
     compare_command.run_comparison(parse(*WORDS, "--result-dir", str(tmp_path)))
-    assert system.calls == ("calibrate 64", "seed4-fcfs", "seed4-ssjf", "seed4-oracle")
+    assert system.calls == ("calibrate 96", "seed4-fcfs", "seed4-ssjf", "seed4-oracle")
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["calibration"]["request_rate"] == pytest.approx(3.0)
     comparison = json.loads((tmp_path / "comparison.json").read_text())

@@ -16,6 +16,7 @@ from lengthwise.workloads.datasets import (
     read_jsonl,
     read_mixture,
     read_sharegpt,
+    spread_samples,
 )
 
 
@@ -194,3 +195,13 @@ def test_prompts_that_may_not_fit_are_left_out_and_counted():
     assert fitting(dataset, context_tokens=100) is dataset
     with pytest.raises(BadInputError, match="no prompt fits"):
         fitting(dataset, context_tokens=1)
+
+
+def test_a_spread_draw_takes_of_each_kind_its_share():
+    """With one in three drawn, every kind has a third of its prompts in, give or take one."""
+    samples = read_mixture().samples
+    drawn = spread_samples(samples, len(samples) // 3, seed=1)
+    assert len({sample.id for sample in drawn}) == len(samples) // 3
+    counts, all_counts = (Counter(s.kind for s in group) for group in (drawn, samples))
+    assert all(abs(counts[kind] - all_counts[kind] / 3) <= 1 for kind in all_counts)
+    assert len(spread_samples(samples, 10_000, seed=1)) == len(samples)

@@ -21,7 +21,7 @@ from lengthwise.bench.watch import Watch
 from lengthwise.errors import ConfigError, MissingExtraError
 from lengthwise.report.comparison import build_report, to_json
 from lengthwise.report.table import markdown, remarks, rich_tables
-from lengthwise.workloads.datasets import Dataset, draw_samples, fitting, load_dataset
+from lengthwise.workloads.datasets import Dataset, fitting, load_dataset, spread_samples
 
 if TYPE_CHECKING:
     from lengthwise.bench.options import BenchOptions
@@ -142,8 +142,9 @@ async def _rate(
     if options.request_rate is not None:
         return options.request_rate
     if "calibration" not in stored:
-        count = min(options.calibration_prompts, len(dataset.samples))
-        samples = draw_samples(dataset.samples, count, seed=CALIBRATION_SEED)
+        samples = spread_samples(
+            dataset.samples, options.calibration_prompts, seed=CALIBRATION_SEED
+        )
         watch.started("calibration", len(samples))
         measured = await system.calibrate(samples, slots=options.slots)
         stored["calibration"] = {
