@@ -6,7 +6,7 @@
 
 Each part is one `lengthwise bench --compare` in results/embedded/PART; what is there is not run
 again, so an interrupted part goes on. Afterwards every part that is complete or partial is checked
-against the bars, and benchmarks/results/embedded.json, docs/benchmarks.md and the marked block of
+against the bars, and benchmarks/embedded.json, docs/benchmarks.md and the marked block of
 README.md are written from the runs. No figure there is typed by hand.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "embedded"
-BEGIN, END = "<!-- embedded:begin -->", "<!-- embedded:end -->"
+BEGIN, END = "<!-- benchmark:embedded -->", "<!-- /benchmark:embedded -->"
 CAP_TOKENS = 256
 GOODPUT = ("ttft:10000", "e2el:30000")
 
@@ -122,7 +122,7 @@ def check(found: dict[str, Any]) -> list[Bar]:
 def write(found: dict[str, Any], bars: list[Bar]) -> None:
     """Write the JSON, the docs page, the picture and README's block from the same objects."""
     machine = describe_machine()
-    saved = ROOT / "benchmarks" / "results" / "embedded.json"
+    saved = ROOT / "benchmarks" / "embedded.json"
     saved.parent.mkdir(exist_ok=True)
     document = {"machine": machine, "bars": [vars(bar) for bar in bars], "parts": found}
     saved.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -158,8 +158,7 @@ def describe_machine() -> str:
     engine = importlib.metadata.version("xllamacpp")
     return (
         f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GB, {platform.system()}, "
-        f"Python {platform.python_version()}, xllamacpp {engine}, SmolLM2-135M-Instruct Q4_1, "
-        "8 slots, 1 thread"
+        f"Python {platform.python_version()}, xllamacpp {engine}, SmolLM2-135M-Instruct Q4_1"
     )
 
 
@@ -174,6 +173,7 @@ def _run_part(name: str, options: argparse.Namespace) -> None:
         *(sys.executable, "-m", "lengthwise", "bench", "--compare", part.policies),
         *("--overload", str(part.overload), "--duration-s", str(options.duration_s)),
         *("--num-seeds", str(options.seeds or part.default_seeds)),
+        *("--threads", str(options.threads), "--slots", str(options.slots)),
         *("--max-tokens", str(CAP_TOKENS), "--include-usage", "--result-dir", str(RUNS / name)),
         *(word for target in GOODPUT for word in ("--goodput", target)),
         *dataset,
@@ -271,7 +271,8 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
     ]
     for name, part in found.items():
         calibration = part["settings"].get("calibration", {})
-        lines += [f"# {PARTS[name].title}", ""]
+        arguments = " ".join(part["settings"]["serve_arguments"])
+        lines += [f"# {PARTS[name].title}", "", f"Engine: `lengthwise serve {arguments}`.", ""]
         if calibration:
             lines += [
                 (
@@ -292,6 +293,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--parts", default="overload,half", help="none, or of " + ",".join(PARTS))
     parser.add_argument("--seeds", type=int, help="seeds of each part (default: its own)")
     parser.add_argument("--duration-s", type=float, default=120.0, help="arrivals per run")
+    parser.add_argument("--threads", type=int, default=2, help="of the engine (quiet machine: 2)")
+    parser.add_argument("--slots", type=int, default=8, help="of the engine")
     parser.add_argument("--sharegpt-path", type=Path, help="a ShareGPT JSON list")
     return parser.parse_args()
 

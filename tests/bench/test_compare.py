@@ -13,8 +13,7 @@ from lengthwise.bench.plan import Planned
 from lengthwise.bench.store import ResultFolder
 from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.workloads.datasets import Sample
-
-from ..report.rows import row  # noqa: TID252  # the tests' own rows
+from tests.report.rows import row
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -179,15 +178,16 @@ def test_calibration_counts_tokens_while_all_slots_are_busy():
         return row(index, ttft=sent + 0.1, e2el=sent + tokens / 10, tokens=tokens, sent_s=sent)
 
     rows = [answer(0, 0.0, 100), answer(1, 0.0, 100), answer(2, 10.0, 10), answer(3, 10.0, 200)]
-    found = measure(rows, slots=2)
+    found = measure(rows)
     assert found.tokens_per_s == pytest.approx(20, rel=0.02)
     assert found.mean_output_tokens == pytest.approx(102.5)
     assert found.rate_for(1.5) == pytest.approx(1.5 * found.tokens_per_s / 102.5)
 
 
 def test_a_calibration_that_failed_is_an_error():
-    """One failed or no answered request, and the load would be a guess."""
+    """More than 5 % failed or nothing answered, and the load would be a guess."""
+    assert measure([row(i) for i in range(20)] + [row(20, outcome="failed")]).requests == 20
     with pytest.raises(CalibrationError, match="1 of 2"):
-        measure([row(0), row(1, outcome="failed", error="boom")], slots=2)
+        measure([row(0), row(1, outcome="failed", error="boom")])
     with pytest.raises(CalibrationError, match="no token"):
-        measure([row(0, tokens=0)], slots=2)
+        measure([row(0, tokens=0)])

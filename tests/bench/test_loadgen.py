@@ -8,8 +8,7 @@ from lengthwise.bench.loadgen import Target, discover_model, replay
 from lengthwise.bench.plan import Planned, draw_plan, with_hints
 from lengthwise.errors import ConfigError
 from lengthwise.workloads.datasets import Sample
-
-from .engine import FakeEngine
+from tests.bench.engine import FakeEngine
 
 
 def _plan(*texts, arrival=0.0, **more):

@@ -11,13 +11,13 @@ from lengthwise.report.comparison import (
     figures,
     length_figures,
     lengths_repeated,
+    offered_load,
     queue_formed,
     to_json,
 )
 from lengthwise.report.rows import Row
 from lengthwise.report.table import NO_QUEUE, cells, markdown, markdown_table, remarks, run_cells
-
-from .rows import row
+from tests.report.rows import row
 
 
 @dataclass
@@ -109,6 +109,13 @@ def test_engine_speeds_that_differ_are_flagged():
     assert engine_spread(uneven) > 0.1
     assert "within 10.0 %" in " ".join(remarks(even))
     assert "read small differences with care" in " ".join(remarks(uneven))
+
+
+def test_the_offered_load_is_demand_over_capacity():
+    """30 tokens asked for within 1 s of a 30 tok/s engine are a load of 1; no span, no load."""
+    rows = (row(0, e2el=1.0, tokens=15), row(1, arrival=1.0, e2el=0.0, ttft=0.0, tokens=15))
+    assert offered_load(_report(FakeRun("fcfs", rows))) == pytest.approx(1.0)
+    assert offered_load(_report(FakeRun("fcfs", (row(0),)))) is None
 
 
 def test_lengths_that_do_not_repeat_are_counted():

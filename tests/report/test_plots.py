@@ -7,9 +7,8 @@ import pytest
 from lengthwise.errors import MissingExtraError
 from lengthwise.report.comparison import build_report
 from lengthwise.report.plots import draw_cdfs
-
-from .rows import row
-from .test_comparison import FakeRun
+from tests.report.rows import row
+from tests.report.test_comparison import FakeRun
 
 
 def _report():

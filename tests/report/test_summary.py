@@ -17,8 +17,7 @@ from lengthwise.report.summary import (
     parse_goodput,
     summarise,
 )
-
-from .rows import row
+from tests.report.rows import row
 
 VLLM_KEYS = [
     "duration",

@@ -7,7 +7,10 @@ import pytest
 
 from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.workloads.datasets import (
+    Dataset,
+    Sample,
     draw_samples,
+    fitting,
     half_of,
     load_dataset,
     read_jsonl,
@@ -179,3 +182,15 @@ def test_every_prompt_is_drawn_once_before_any_is_drawn_again():
     assert drawn[:20] != draw_samples(samples, 20, seed=2)
     with pytest.raises(BadInputError):
         draw_samples([], 1, seed=0)
+
+
+def test_prompts_that_may_not_fit_are_left_out_and_counted():
+    """ASCII counts 2.5 characters a token, every other byte one; the note says how many went."""
+    texts = ("a" * 250, "a" * 251, "\u00e9" * 50, "\u00e9" * 51)
+    samples = tuple(Sample(id=str(i), messages=(("user", text),)) for i, text in enumerate(texts))
+    dataset = fitting(Dataset(name="d", samples=samples), context_tokens=100)
+    assert [sample.id for sample in dataset.samples] == ["0", "2"]
+    assert dataset.notes == ("2 prompts may not fit into 100 tokens and were left out",)
+    assert fitting(dataset, context_tokens=100) is dataset
+    with pytest.raises(BadInputError, match="no prompt fits"):
+        fitting(dataset, context_tokens=1)

@@ -95,6 +95,8 @@ class Driver:
     async def turn(self, ticket: Ticket) -> str:
         """Wait for a place to run at. Raises Ended if the request ended in the queue."""
         await ticket.turn
+        if ticket.aborting and ticket.outcome is None:
+            self.finished(ticket, Outcome.CANCELLED)  # aborted before its holder woke: nothing ran
         if ticket.outcome is not None:
             raise Ended(ticket.outcome)
         if ticket.place is None:

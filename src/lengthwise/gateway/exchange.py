@@ -85,7 +85,9 @@ class Exchange:
         try:
             return await self._serve()
         except Ended as end:
-            raise self.desk.refusal(end.outcome) from None
+            # Only a shutdown aborts a request whose client is still there.
+            outcome = Outcome.SHUTDOWN if self.ticket.aborting else end.outcome
+            raise self.desk.refusal(outcome) from None
         except asyncio.CancelledError:
             if not self.ticket.aborting:
                 raise  # the client left
@@ -243,6 +245,7 @@ def _expect_next_within(answer: aiohttp.ClientResponse, gap_s: float) -> None:
     connection = answer.connection
     if connection is not None and connection.protocol is not None:
         connection.protocol.read_timeout = gap_s
+        connection.protocol.start_timeout()  # the timer that runs is still the first token's
 
 
 def _cancel(task: asyncio.Task[object]) -> None:

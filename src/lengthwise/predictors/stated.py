@@ -91,7 +91,7 @@ def _moderate(found: Stated, seen: frozenset[str], words: int) -> Stated:
             tokens *= 1.5
     trust = 1.0
     if found.kind is not Kind.REWORK:
-        trust = max(0.4, min(1.0, PLAIN_REQUEST_WORDS / words) ** 0.5)
+        trust = max(0.3, min(1.0, PLAIN_REQUEST_WORDS / words))
     return found._replace(
         tokens=min(max(tokens, 1.0), MAX_TOKENS), confidence=found.confidence * trust
     )
@@ -212,10 +212,10 @@ def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | Non
             count = v.number(words[j])
             if count is None or not 1 < count <= 100 or words[j + 1] in v.NOT_COUNTED:
                 continue
-            each = 38.0 if seen & v.RICH_ITEMS else 17.0
+            each = 45.0 if seen & v.RICH_ITEMS else 20.0
             if word == "name" or not v.SHORT_ITEMS.isdisjoint(words[j + 1 : j + 4]):
                 each = 8.0
-            return Stated(Kind.LISTING, count * each + 6, 0.4)
+            return Stated(Kind.LISTING, count * each + 6, 0.4 if each > 10 else 0.5)
     if words[0] in ("name", "give") and words[1:2] in v.ONE_OF and len(words) < 14:
         return Stated(Kind.LISTING, 12.0, 0.45)
     if words[:1] == ["fill"] or ("blank" in seen and "fill" in seen):
@@ -241,7 +241,7 @@ def _code(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     for word in words[:20]:
         tokens = v.PROGRAMS.get(word)
         if tokens is not None and (tokens < 300 or seen & v.PROGRAM_WORDS):
-            return Stated(Kind.CODE, tokens, 0.35)
+            return Stated(Kind.CODE, tokens, 0.45 if tokens < 150 and len(words) < 20 else 0.3)
     return None
 
 
@@ -256,7 +256,7 @@ def _fact(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | 
         if word in v.FACT_WORDS:
             found = Stated(Kind.FACT, v.FACT_WORDS[word], 0.35)
         elif word in ("what", "which", "how") and not v.FACT_NOUNS.isdisjoint(words[i + 1 : i + 4]):
-            found = Stated(Kind.FACT, 20.0, 0.45)
+            found = Stated(Kind.FACT, 24.0, 0.5)
     polar = words[0] in v.POLAR_OPENERS and reading.text.rstrip().endswith("?")
     if found is None and polar and len(words) <= FACT_QUESTION_WORDS:
         found = Stated(Kind.FACT, 40.0, 0.2)

@@ -149,8 +149,8 @@ FORM_LEADS = frozenset({"a", "an", "short", "can"})
 
 #: kind of program -> usual tokens
 PROGRAMS = {
-    "function": 150.0, "method": 150.0, "functions": 260.0, "regex": 60.0, "regexp": 60.0,
-    "query": 90.0, "oneliner": 40.0, "liner": 40.0, "expression": 60.0, "command": 70.0,
+    "function": 130.0, "method": 130.0, "functions": 260.0, "regex": 45.0, "regexp": 45.0,
+    "query": 90.0, "oneliner": 40.0, "liner": 40.0, "expression": 45.0, "command": 70.0,
     "snippet": 170.0, "loop": 120.0,
     "class": 300.0, "script": 320.0, "program": 320.0, "code": 300.0, "app": 500.0, "game": 550.0,
     "website": 600.0, "component": 400.0, "api": 450.0, "application": 500.0, "page": 450.0,

@@ -1,0 +1,147 @@
+"""A predictor may do what it likes: the queue goes on (test 14 of the reliability page)."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from lengthwise.core.prediction import Prediction
+from lengthwise.gateway.forecast import FIRST_GUESS_TOKENS, Forecaster
+from lengthwise.predictors.base import Prompt
+from tests.faults.fake_engine import FakeEngine
+from tests.gateway.rig import chat, metric, post, serving
+
+DEADLINE_S = 0.005
+#: The promise is 20 ms; a shared machine may put a thread aside for longer than that.
+PATIENCE_S = 0.1
+
+
+class FakePredictor:
+    """Misbehaves for prompts that name a fault; otherwise predicts 42 tokens."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+        self.calls = 0
+
+    def predict(self, prompt: Prompt) -> Prediction:
+        """Do what the prompt says."""
+        self.calls += 1
+        match prompt.messages[-1].content:
+            case "raise":
+                raise RuntimeError("the model is broken")
+            case "nan":
+                return float("nan")
+            case "inf":
+                return Prediction.point(float("inf"))
+            case "text":
+                return "about forty-two"
+            case "none":
+                return None
+            case "hang":
+                self.release.wait(10)
+        return Prediction.point(42)
+
+
+@pytest.fixture
+async def forecaster():
+    """Run a forecaster that counts its fallbacks in `reasons`."""
+    made = Forecaster(FakePredictor(), DEADLINE_S, lambda reason: made.reasons.update([reason]))
+    made.reasons = Counter()
+    yield made
+    made.predictor.release.set()
+    made.close()
+    await asyncio.to_thread(made._thread.join)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("raise", "error"),
+        ("inf", "error"),
+        ("nan", "invalid"),
+        ("text", "invalid"),
+        ("none", "invalid"),
+        ("hang", "timeout"),
+    ],
+)
+async def test_each_fault_falls_back_and_is_counted(forecaster, fault, reason):
+    """Whatever comes instead of a prediction: the fallback, soon, and one count."""
+    began = time.perf_counter()
+    prediction = await forecaster.predict(Prompt.of(fault, max_tokens=30))
+    assert time.perf_counter() - began < PATIENCE_S
+    assert prediction == Prediction.point(30)
+    assert forecaster.reasons == {reason: 1}
+
+
+async def test_without_a_cap_the_fallback_is_the_running_mean(forecaster):
+    """The mean of the lengths seen starts at a guess and follows what comes."""
+    assert (await forecaster.predict(Prompt.of("raise"))).mean == FIRST_GUESS_TOKENS
+    for _ in range(500):
+        forecaster.observe(10)
+    assert (await forecaster.predict(Prompt.of("raise"))).mean == pytest.approx(10, rel=0.01)
+
+
+async def test_a_stuck_predictor_is_not_asked_again_until_it_is_back(forecaster):
+    """While one prediction hangs all others fall back at once; afterwards it predicts again."""
+    await forecaster.predict(Prompt.of("hang"))
+    began = time.perf_counter()
+    for _ in range(100):
+        await forecaster.predict(Prompt.of("well"))
+    assert time.perf_counter() - began < PATIENCE_S
+    assert forecaster.reasons["timeout"] == 101
+    assert forecaster.predictor.calls == 1
+    forecaster.predictor.release.set()
+    async with asyncio.timeout(5):
+        while forecaster._running is not None:  # noqa: ASYNC110  # a thread comes back
+            await asyncio.sleep(0.001)
+    assert (await forecaster.predict(Prompt.of("well"))).mean == 42
+
+
+async def test_those_in_line_behind_a_hang_fall_back_too(forecaster):
+    """Requests that came in the same instant as a hanging one are not held by it."""
+    began = time.perf_counter()
+    prompts = [Prompt.of(text, max_tokens=9) for text in ("hang", *["well"] * 20)]
+    predictions = await asyncio.gather(*map(forecaster.predict, prompts))
+    assert time.perf_counter() - began < PATIENCE_S
+    assert {prediction.mean for prediction in predictions} <= {9.0, 42.0}
+
+
+async def test_the_loop_runs_on_while_a_predictor_hangs(forecaster):
+    """A hanging predictor does not hold the event loop."""
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticker = asyncio.create_task(tick())
+    await forecaster.predict(Prompt.of("hang"))
+    ticker.cancel()
+    assert ticks > 10
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
+@pytest.mark.parametrize("fault", ["raise", "nan", "text", "hang"])
+async def test_no_request_is_lost_to_a_predictor(fault, share):
+    """At any share of faulty predictions every request is answered."""
+    count = 60
+    async with FakeEngine(slots=8) as engine:
+        predictor = FakePredictor()
+        options = {"prediction_deadline_s": DEADLINE_S, "predictor": predictor}
+        async with serving(engine, **options) as gateway:
+            faulty = max(1, round(share * count))
+            texts = [fault] * faulty + ["well"] * (count - faulty)
+            answers = await asyncio.gather(*(post(gateway, chat(text)) for text in texts))
+            assert {answer.status for answer in answers} == {200}
+            reasons = ("timeout", "error", "invalid")
+            fell = sum(metric(gateway, "prediction_fallback_total", reason=r) for r in reasons)
+            assert faulty <= fell <= count
+            predictor.release.set()
