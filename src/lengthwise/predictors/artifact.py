@@ -124,7 +124,14 @@ def _decode(content: bytes, where: str) -> Arrays:
             dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
             flat: Array = np.frombuffer(body[begin:end], dtype=dtype)
             arrays[name] = flat.reshape(entry["shape"])
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        struct.error,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ArtifactError(f"{where}: not a safetensors file ({error!r})") from None
     return arrays
 
