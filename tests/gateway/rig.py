@@ -75,20 +75,28 @@ async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
 
 
 async def raw(gateway: Gateway, *pieces: bytes, timeout_s: float = 5.0) -> bytes:
-    """Send bytes as they are, piece by piece, and return all that comes until the close."""
+    """Send bytes as they are, piece by piece, and return all that comes until the close.
+
+    What comes from a connection that is not closed in time ends in b"(left open)".
+    """
     port = int(gateway.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = b""
     try:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(0)
         async with asyncio.timeout(timeout_s):
-            return await reader.read()
+            while more := await reader.read(1 << 16):
+                answer += more
     except ConnectionError:
-        return b""
+        pass
+    except TimeoutError:
+        answer += b"(left open)"
     finally:
         writer.close()
+    return answer
 
 
 def request_bytes(body: bytes, *headers: str, path: str = "/v1/chat/completions") -> bytes:
@@ -105,7 +113,7 @@ def request_bytes(body: bytes, *headers: str, path: str = "/v1/chat/completions"
 
 def status_of(answer: bytes) -> int:
     """Read the status of a raw answer; 0 if there is none."""
-    return int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0
+    return int(answer[9:12]) if answer.startswith(b"HTTP/1.") else 0
 
 
 def error_of(answer: bytes) -> dict[str, object]:

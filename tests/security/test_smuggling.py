@@ -82,7 +82,6 @@ CASES = {
     "a wrong protocol": head(LENGTH, start=b"POST /v1/chat/completions HTTPS/1.1") + BODY,
     "version nine": head(LENGTH, start=b"POST /v1/chat/completions HTTP/9.9") + BODY,
     "a space in the target": head(LENGTH, start=b"POST /v1/chat completions HTTP/1.1") + BODY,
-    "two spaces": head(LENGTH, start=b"POST  /v1/chat/completions HTTP/1.1") + BODY,
     "a tab": head(LENGTH, start=b"POST\t/v1/chat/completions HTTP/1.1") + BODY,
     "a method of brackets": head(LENGTH, start=b"P[ST /v1/chat/completions HTTP/1.1") + BODY,
     "NUL in the target": head(LENGTH, start=b"POST /v1/\x00 HTTP/1.1") + BODY,
@@ -120,14 +119,16 @@ async def test_every_smuggling_attempt_is_refused_and_closed(slowly):
                     return None  # closed in our face while we were still writing
                 if status_of(answer) not in (400, 405, 408):
                     return f"{name}: {answer[:80]!r}"
-                if answer.count(b"HTTP/1.1 ") != 1:
+                if answer.endswith(b"(left open)"):
+                    return f"{name}: left open"
+                if answer.count(b"HTTP/1.") != 1:
                     return f"{name}: answered twice"
                 if set(error_of(answer)) != {"message", "type", "param", "code"}:
                     return f"{name}: {answer!r}"
                 return None
 
             faults = await asyncio.gather(*(attack(*case) for case in CASES.items()))
-        assert [fault for fault in faults if fault] == []
+        assert not (bad := "\n".join(fault for fault in faults if fault)), bad
         assert engine.received == []
 
 

@@ -36,8 +36,10 @@ def check_framing(request: web.BaseRequest) -> None:
             )
     if names.count(b"content-length") > 1:
         raise RequestError("two Content-Length headers", status=400, code="bad_request")
-    if b"upgrade" in names:
-        raise RequestError("Upgrade is not supported", status=400, code="bad_request")
+    if request.version not in ((1, 0), (1, 1)):
+        raise RequestError("only HTTP/1.0 and HTTP/1.1", status=400, code="bad_request")
+    if b"upgrade" in names or request.method == "CONNECT":
+        raise RequestError("the protocol cannot be changed here", status=400, code="bad_request")
 
 
 def check_media(request: web.BaseRequest) -> None:
@@ -75,5 +77,9 @@ async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large from None
+    except RuntimeError as error:
+        if request.transport is None:  # aiohttp's way to say that the connection is gone
+            raise ConnectionResetError("the client left") from error
+        raise
     except RequestPayloadError as error:
         raise RequestError(f"malformed body: {error}", status=400, code="bad_request") from None

@@ -107,6 +107,11 @@ class GuardedConnection(RequestHandler):
         if self._force_close or self._parser is None:
             return
         if self._request_count != count:
+            if self._payload is not None and not self._payload.is_eof():
+                # The parser gave up in the middle of a body: aiohttp would queue its error behind
+                # the handler that waits for the rest, for ever.
+                self._refuse(400, "Bad Request", "bad_request")
+                return
             # The newest message, if it still waits; else its body is what `payload` says.
             self._payload = self._messages[-1][1] if self._messages else None
             began_s = self._loop.time() if self._headers_whole else self._began_s
@@ -129,6 +134,8 @@ class GuardedConnection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what the parser refused, or a bug of ours, in OpenAI's shape; then close."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # the client left; there is nobody to tell
         if status >= 500:
             log.error("a request failed inside the gateway", exc_info=exc)
             if request.writer.output_size > 0:
