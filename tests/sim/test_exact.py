@@ -60,10 +60,11 @@ def world(seed, *, mode, n=60):
     """A random trace and an engine that is scarce in something."""
     rng = random.Random(seed)
     size = rng.choice((1, 2, 3, 4, 16))
-    prompt = [rng.choice((1, 1 + rng.randrange(8), 1 + rng.randrange(60))) for _ in range(n)]
+    longest = rng.choice((4, 60))  # short prompts with long outputs are what runs out of blocks
+    prompt = [rng.choice((1, 1 + rng.randrange(8), 1 + rng.randrange(longest))) for _ in range(n)]
     output = [rng.choice((1, 1 + rng.randrange(6), 1 + rng.randrange(50))) for _ in range(n)]
     largest = max(-(-(p + o) // size) for p, o in zip(prompt, output, strict=True))
-    blocks = largest + rng.choice((0, 1, largest // 2, largest, 5 * largest, 50 * largest))
+    blocks = largest + rng.choice((0, 1, largest // 2, largest, 3 * largest, 50 * largest))
     cost = Cost(
         base_s=rng.choice((0.05, 0.3, 1.0)),
         prefill_s_per_token=rng.choice((0.0, 0.003, 0.02)),
