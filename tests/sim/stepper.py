@@ -177,7 +177,9 @@ class Stepper:
 
     def head(self):
         oldest = min(self.waiting, key=lambda j: (j.request.arrival_s, j.request.id))
-        if isinstance(self.policy, Rescues) and self.policy.overdue(oldest.request, self.now):
+        if isinstance(self.policy, Rescues) and self.policy.overdue(
+            oldest.request, self.now - EPSILON_S
+        ):
             return oldest
         return min(self.waiting, key=lambda j: j.rank)
 

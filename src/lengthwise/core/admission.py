@@ -169,7 +169,8 @@ class PastFuture:
         first = bisect_right(past, one.attained_tokens)
         if first == len(past):
             return float(max(cap - one.attained_tokens, 1))
-        at = first + _uniform(self.seed, one.id) ** (1 / draws) * (len(past) - 1 - first)
+        largest: float = _uniform(self.seed, one.id) ** (1 / draws)
+        at = first + largest * (len(past) - 1 - first)
         low = int(at)
         high = min(low + 1, len(past) - 1)
         length = past[low] + (at - low) * (past[high] - past[low])

@@ -28,5 +28,5 @@ class Gittins:
         return capped.gittins(float(request.attained_tokens))
 
     def rises_at(self, request: Request) -> float:
-        """The next atom: between atoms every term of the index falls with progress."""
+        """Return the next atom: between atoms every term of the index falls with progress."""
         return request.prediction.capped(request.max_tokens).next_atom(request.attained_tokens)

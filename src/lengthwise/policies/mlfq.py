@@ -40,28 +40,25 @@ class MLFQ:
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
         """Level, 0 first."""
-        level = self._entry(request)
-        left = request.attained_tokens - self._quantum_tokens(request, level)
-        while left >= 0:
-            level += 1
-            left -= self._quantum_tokens(request, level)
-        return float(level)
+        return float(self._level(request)[0])
 
     def rises_at(self, request: Request) -> float:
         """Where the quantum of the present level ends, attained tokens."""
+        return float(self._level(request)[1])
+
+    def _level(self, request: Request) -> tuple[int, int]:
+        """Present level, and the attained tokens at which its quantum ends."""
         level = self._entry(request)
-        end = self._quantum_tokens(request, level)
+        tokens = self.quantum_s * 2.0**level / request.s_per_token
+        end = max(1, math.ceil(tokens))  # at least one token: an iteration cannot be cut
         while end <= request.attained_tokens:
             level += 1
-            end += self._quantum_tokens(request, level)
-        return float(end)
+            tokens *= 2
+            end += max(1, math.ceil(tokens))
+        return level, end
 
     def _entry(self, request: Request) -> int:
         if not self.skip_join:
             return 0
         ratio = request.prompt_tokens * self.prefill_s_per_token / self.quantum_s
         return max(0, math.ceil(math.log2(ratio))) if ratio > 1 else 0
-
-    def _quantum_tokens(self, request: Request, level: int) -> int:
-        """At least one token: an iteration cannot be cut."""
-        return max(1, math.ceil(self.quantum_s * 2**level / request.s_per_token))

@@ -63,5 +63,5 @@ class SRPT:
         return request.expected_remaining_tokens
 
     def rises_at(self, request: Request) -> float:
-        """The next atom: past it, what remains is predicted anew."""
+        """Return the next atom: past it, what remains is predicted anew."""
         return request.prediction.capped(request.max_tokens).next_atom(request.attained_tokens)

@@ -97,7 +97,7 @@ class RescuingRanking(FixedRanking):
         row = self.oldest[0]
         request = self.make(row)
         request.attained_tokens = self.batch.generated[row]
-        return self.rule.overdue(request, now)
+        return self.rule.overdue(request, now - EPSILON_S)
 
     def peek(self, now: float) -> int:
         """Row to serve next; somebody must wait."""

@@ -113,7 +113,9 @@ def _listed(column: NDArray[np.int64] | NDArray[np.float64] | None) -> list[int]
     return None if column is None else np.asarray(column).tolist()
 
 
-def _refuse_where(bad: NDArray[np.bool_], why: str, column: NDArray[np.float64]) -> None:
+def _refuse_where(
+    bad: NDArray[np.bool_], why: str, column: NDArray[np.float64] | NDArray[np.int64]
+) -> None:
     if bad.any():
         row = int(bad.argmax())
         raise BadInputError(f"request {row}: {why} ({column[row]!s})")
