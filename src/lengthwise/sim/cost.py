@@ -80,7 +80,9 @@ def _check_seconds(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be at least 0 and finite, in seconds, not {value!r}")
 
 
-def _preset(base: float, a: float, b: float, g: float, blocks: int, source: str) -> Engine:
+def _preset(  # noqa: PLR0917  # a row of the table below
+    base: float, a: float, b: float, g: float, blocks: int, source: str
+) -> Engine:
     cost = Cost(base_s=base, prefill_s_per_token=a, decode_s_per_request=b, context_s_per_token=g)
     return Engine(cost=cost, num_gpu_blocks=blocks, source=source)
 
