@@ -40,25 +40,21 @@ class MLFQ:
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
         """Level, 0 first."""
-        return float(self._level(request)[0])
+        return float(self._level(request))
 
     def rises_at(self, request: Request) -> float:
-        """Where the quantum of the present level ends, attained tokens."""
-        return float(self._level(request)[1])
+        """Return where the quantum of the present level ends, attained tokens."""
+        quanta = 2.0 ** (self._level(request) + 1) - 2.0 ** self._entry(request)
+        # A hair early, since `_level` rounds: reading a key once too often does no harm.
+        return quanta * self.quantum_s / request.s_per_token * (1 - 1e-12)
 
-    def _level(self, request: Request) -> tuple[int, int]:
-        """Present level, and the attained tokens at which its quantum ends."""
-        level = self._entry(request)
-        tokens = self.quantum_s * 2.0**level / request.s_per_token
-        end = max(1, math.ceil(tokens))  # at least one token: an iteration cannot be cut
-        while end <= request.attained_tokens:
-            level += 1
-            tokens *= 2
-            end += max(1, math.ceil(tokens))
-        return level, end
+    def _level(self, request: Request) -> int:
+        """Quanta of levels e to i sum to 2^(i + 1) - 2^e, so i is a logarithm rounded down."""
+        attained_quanta = request.attained_tokens * request.s_per_token / self.quantum_s
+        return math.frexp(attained_quanta + 2.0 ** self._entry(request))[1] - 1
 
     def _entry(self, request: Request) -> int:
         if not self.skip_join:
             return 0
         ratio = request.prompt_tokens * self.prefill_s_per_token / self.quantum_s
-        return max(0, math.ceil(math.log2(ratio))) if ratio > 1 else 0
+        return math.ceil(math.log2(ratio)) if ratio > 1 else 0

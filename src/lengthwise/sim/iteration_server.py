@@ -13,23 +13,22 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lengthwise.core.admission import AdmissionRule, Footprint
-from lengthwise.core.policy import DEFAULT_REKEY_S, Policy, Rekey, Rescues
+from lengthwise.core.policy import DEFAULT_REKEY_S, Policy
 from lengthwise.errors import ConfigError
+from lengthwise.sim.gate import Gate
 from lengthwise.sim.kv import NOBODY, Batch
-from lengthwise.sim.live_ranking import LiveRanking
-from lengthwise.sim.ranking import EPSILON_S, FixedRanking, RescuingRanking
+from lengthwise.sim.leap import first_at, first_overdue, spent_s
+from lengthwise.sim.live_ranking import rank_rows
+from lengthwise.sim.preemption import Preemption
+from lengthwise.sim.ranking import EPSILON_S, RescuingRanking
 from lengthwise.sim.trace import Result, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from lengthwise.core.request import Request
+    from lengthwise.core.admission import AdmissionRule
     from lengthwise.sim.cost import Engine
 
 
@@ -60,21 +59,20 @@ class IterationServer:
             np.asarray(trace.prompt_tokens).astype(int).tolist(),
             np.asarray(trace.output_tokens).astype(int).tolist(),
         )
-        self.admitted = [0] * len(trace)
         make = trace.request_maker(engine.cost.s_per_token)
-        self.live, self.ranking = _rank(policy, make, self.batch, rekey_s)
-        self.rule = admission
-        self.caps = None if trace.max_tokens is None else np.asarray(trace.max_tokens).tolist()
-        self.finished: deque[int] = deque(maxlen=1 if admission is None else admission.window)
-        self.version = 0
-        self.refused = (NOBODY, 0)
-        self.stuck = False
+        self.live, self.ranking = rank_rows(policy, make, self.batch, rekey_s)
+        caps = None if trace.max_tokens is None else np.asarray(trace.max_tokens).tolist()
+        cache_tokens = engine.num_gpu_blocks * engine.block_size
+        self.gate = Gate(admission, self.batch, caps, cache_tokens)
+        self.preemption = Preemption(engine, self.batch, self.ranking, self.live, self.gate)
         self.next_row = 0
         self.queued = False
 
     def run(self) -> Result:  # noqa: C901, PLR0912, PLR0915  # see the header
         """Serve everybody and return when."""
         batch, ranking, live, engine = self.batch, self.ranking, self.live, self.engine
+        gate, preemption = self.gate, self.preemption
+        greedy, admitted = gate.rule is None, preemption.admitted
         arrivals, waiting, running = self.arrivals, ranking.waiting, batch.running
         generated, computed, prompt = batch.generated, batch.computed, batch.prompt
         columns, size, output, ends = batch.columns, batch.block_size, batch.output, batch.ends
@@ -95,9 +93,8 @@ class IterationServer:
                 upcoming += 1
             if live is not None:
                 live.rekey(now)
-                self.stuck = False
                 if self.preempts and waiting and running:
-                    self._displace(live)
+                    preemption.displace(live)
 
             # 2. Who runs goes on: one more block for those at the edge of theirs.
             fresh: list[tuple[int, int]] = []
@@ -114,7 +111,7 @@ class IterationServer:
                 batch.free -= need + grow
             else:
                 squeezed = True
-                take, parked = self._squeeze()
+                take, parked = preemption.squeeze()
             if take:
                 fresh.append((partial, take))
 
@@ -130,12 +127,12 @@ class IterationServer:
                     blocks = -(-(done + chunk) // size)
                     if (-(-target // size) if whole else blocks) > batch.free:
                         break
-                    if self.rule is not None and not self._allows(self.rule, row):
+                    if not greedy and not gate.allows(row):
                         break
                     ranking.pop()
                     running[row] = None
-                    self.admitted[row] = admissions = admissions + 1
-                    self.version += 1
+                    admitted[row] = admissions = admissions + 1
+                    gate.refused = NOBODY
                     batch.free -= blocks
                     batch.moved += done
                     spare -= chunk
@@ -164,7 +161,7 @@ class IterationServer:
                     self.next_row = upcoming
                     more = self._leap(more, now, per, rise)
                     if more:
-                        now += more * per + rise * (more * (more - 1) / 2)
+                        now += spent_s(more, per, rise)
                         batch.advance(more)
                         iterations += more
                 bound = (batch.step + 1) * rows
@@ -205,7 +202,11 @@ class IterationServer:
                     batch.partial = row
             if gone:
                 left -= len(gone)
-                self._forget(gone)
+                if not greedy:
+                    gate.ended(gone)
+                if live is not None:
+                    for row in gone:
+                        live.leave(row, ended=True)
         return Result(
             first_token_s=np.array(first_s),
             finish_s=np.array(finish_s),
@@ -223,7 +224,11 @@ class IterationServer:
         """
         batch, live = self.batch, self.live
         waiting = self.ranking.waiting
-        if waiting and self.preempts and not (self.stuck and live is not None and live.declared):
+        if (
+            waiting
+            and self.preempts
+            and not (self.preemption.stuck and live is not None and live.declared)
+        ):
             return 0
         steps = batch.steps_that_fit(most)
         full = (
@@ -231,18 +236,18 @@ class IterationServer:
             or batch.decoding >= self.engine.max_num_batched_tokens
         )
         if not full or self.preempts:
-            arrival = self._next_that_matters(now + steps * per + rise * (steps * (steps - 1) / 2))
-            steps = min(steps, _first_at(arrival - EPSILON_S - now, steps, per, rise))
+            arrival = self._next_that_matters(now + spent_s(steps, per, rise))
+            steps = min(steps, first_at(arrival - EPSILON_S - now, steps, per, rise))
         if live is not None:
             if live.with_time:
                 boundary = (live.read_index + 1) * live.rekey_s - EPSILON_S
-                steps = min(steps, _first_at(boundary - now, steps, per, rise))
+                steps = min(steps, first_at(boundary - now, steps, per, rise))
             if waiting and self.preempts:
                 steps = int(min(steps, live.next_rise() - batch.step))
         elif waiting and not full and isinstance(self.ranking, RescuingRanking):
-            steps = _first_overdue(self.ranking, steps, now, per, rise)
+            steps = first_overdue(self.ranking, steps, now, per, rise)
         if self.next_row < len(self.arrivals) and steps > 0:
-            begins = now + (steps - 1) * per + rise * ((steps - 1) * (steps - 2) / 2)
+            begins = now + spent_s(steps - 1, per, rise)
             self.queued = self.queued or self.arrivals[self.next_row] <= begins + EPSILON_S
         return max(steps, 0)
 
@@ -256,166 +261,3 @@ class IterationServer:
                 return arrivals[row]
             row += 1
         return math.inf
-
-    # --- preemption ---------------------------------------------------------------------
-
-    def _preempt(self, row: int, *, grown: bool = False) -> None:
-        self.batch.preempt(row, grown=grown)
-        self.version += 1
-        if self.live is not None:
-            self.live.leave(row, ended=False)
-
-    def _displace(self, live: LiveRanking) -> None:
-        """Preempt for waiting requests, in order, running ones with strictly worse keys."""
-        batch, waiting = self.batch, live.waiting
-        live.settle()
-        slots, free = self.engine.max_num_seqs - len(batch.running), batch.free
-        seen: list[tuple[float, int]] = []
-        preempted: list[int] = []
-        while waiting:
-            key, row = waiting[0]
-            need = batch.blocks(batch.prompt[row] + batch.generated[row])
-            victims: list[int] = []
-            while slots < 1 or free < need:
-                worst = live.worst(victims)
-                if worst < 0 or live.keys[worst] <= key:
-                    break
-                victims.append(worst)
-                slots += 1
-                free += batch.held(worst)
-            live.restore(victims)
-            if slots < 1 or free < need:
-                self.stuck = not seen
-                break
-            slots -= 1
-            free -= need
-            seen.append(heapq.heappop(waiting))
-            for victim in victims:
-                self._preempt(victim)
-            preempted += victims
-        for entry in seen:
-            heapq.heappush(waiting, entry)
-        for row in preempted:
-            live.push(row)
-
-    def _squeeze(self) -> tuple[int, list[int]]:
-        """Extend the running where blocks do not suffice for all: preempt the worst, in order.
-
-        Returns what the partial request takes, and those who decode but are not scheduled because
-        the pass ended at a request that was its own victim.
-        """
-        batch, admitted = self.batch, self.admitted
-        if self.live is not None:
-            self.live.settle()
-        grown: set[int] = set()
-        for row in sorted(batch.growing(), key=admitted.__getitem__):
-            if row not in batch.running:
-                continue
-            while batch.free < 1:
-                victim = self._preempt_worst(grown)
-                if victim == row:
-                    return 0, self._park_after(admitted[row])
-            batch.free -= 1
-            grown.add(row)
-        partial = batch.partial
-        if partial < 0:
-            return 0, []
-        done = batch.computed[partial]
-        missing = batch.prompt[partial] + batch.generated[partial] - done
-        take = min(missing, self.engine.max_num_batched_tokens - batch.decoding)
-        grow = batch.blocks(done + take) - batch.blocks(done)
-        while grow > batch.free:
-            if self._preempt_worst(grown) == partial:
-                return 0, []
-        batch.free -= grow
-        return take, []
-
-    def _preempt_worst(self, grown: set[int]) -> int:
-        row = self.ranking.worst()
-        self._preempt(row, grown=row in grown)
-        self.ranking.push(row)
-        return row
-
-    def _park_after(self, admission: int) -> list[int]:
-        """Take those who decode and were admitted later out of this iteration."""
-        batch = self.batch
-        parked = [
-            row for row in batch.running if self.admitted[row] > admission and batch.end[row] >= 0
-        ]
-        for row in parked:
-            batch.stop_decoding(row)
-        return parked
-
-    # --- admission ----------------------------------------------------------------------
-
-    def _allows(self, rule: AdmissionRule, row: int) -> bool:
-        """Ask the rule; a refusal of the same head stands until the running set has changed."""
-        if not self.batch.running:
-            return True
-        if self.refused == (row, self.version):
-            return False
-        running = [self._footprint(one) for one in sorted(self.batch.running)]
-        cache = self.engine.num_gpu_blocks * self.batch.block_size
-        if rule.admits(self._footprint(row), running, list(self.finished), cache):
-            return True
-        self.refused = (row, self.version)
-        return False
-
-    def _footprint(self, row: int) -> Footprint:
-        attained = self.batch.attained(row)
-        cap = None if self.caps is None else self.caps[row]
-        return Footprint(row, self.batch.prompt[row] + attained, attained, cap)
-
-    def _forget(self, gone: list[int]) -> None:
-        self.version += 1
-        if self.rule is not None:
-            self.finished.extend(self.batch.output[row] for row in sorted(gone))
-        if self.live is not None:
-            for row in gone:
-                self.live.leave(row, ended=True)
-
-
-def _rank(
-    policy: Policy, make: Callable[[int], Request], batch: Batch, rekey_s: float
-) -> tuple[LiveRanking | None, FixedRanking | LiveRanking]:
-    """Choose the cheapest order that is true to the policy."""
-    rescues = isinstance(policy, Rescues)
-    if policy.rekey is Rekey.NEVER and not policy.preempts:
-        kind = RescuingRanking if rescues else FixedRanking
-        return None, kind(policy, make, batch)
-    if rescues:
-        raise ConfigError(f"{policy.name}: a rule on the oldest waiter needs fixed keys here")
-    live = LiveRanking(policy, make, batch, rekey_s)
-    return live, live
-
-
-def _first_at(delay_s: float, most: int, per: float, rise: float) -> int:
-    """Smallest i <= most with i x per + rise x i(i-1)/2 >= delay_s, or `most`."""
-    if delay_s <= 0:
-        return 0
-    if most * per + rise * (most * (most - 1) / 2) < delay_s:
-        return most
-    linear = per - rise / 2
-    i = math.ceil(2 * delay_s / (linear + math.sqrt(linear * linear + 2 * rise * delay_s)))
-    while i > 0 and (i - 1) * per + rise * ((i - 1) * (i - 2) / 2) >= delay_s:
-        i -= 1
-    while i < most and i * per + rise * (i * (i - 1) / 2) < delay_s:
-        i += 1
-    return min(i, most)
-
-
-def _first_overdue(ranking: RescuingRanking, most: int, now: float, per: float, rise: float) -> int:
-    """Smallest i <= most at whose beginning the oldest waiter is overdue and was not before."""
-
-    def overdue(i: int) -> bool:
-        return ranking.overdue(now + i * per + rise * (i * (i - 1) / 2))
-
-    if most < 1 or not overdue(most - 1):
-        return most
-    if ranking.peeked_oldest:
-        return most
-    low, high = 0, most - 1
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if overdue(middle) else (middle + 1, high)
-    return low

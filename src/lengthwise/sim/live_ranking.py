@@ -11,9 +11,10 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
-from lengthwise.core.policy import Falls, Policy, Rekey
+from lengthwise.core.policy import Falls, Policy, Rekey, Rescues
+from lengthwise.errors import ConfigError
 from lengthwise.sim.kv import NOBODY
-from lengthwise.sim.ranking import EPSILON_S, read_key
+from lengthwise.sim.ranking import EPSILON_S, FixedRanking, RescuingRanking, read_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -157,3 +158,17 @@ class LiveRanking:
             if step < self.batch.end[row]:
                 self.rise_step[row] = step
                 heapq.heappush(self.rises, (step, row))
+
+
+def rank_rows(
+    policy: Policy, make: Callable[[int], Request], batch: Batch, rekey_s: float
+) -> tuple[LiveRanking | None, FixedRanking | LiveRanking]:
+    """Choose the cheapest order that is true to the policy."""
+    rescues = isinstance(policy, Rescues)
+    if policy.rekey is Rekey.NEVER and not policy.preempts:
+        kind = RescuingRanking if rescues else FixedRanking
+        return None, kind(policy, make, batch)
+    if rescues:
+        raise ConfigError(f"{policy.name}: a rule on the oldest waiter needs fixed keys here")
+    live = LiveRanking(policy, make, batch, rekey_s)
+    return live, live
