@@ -6,6 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -253,3 +254,17 @@ def test_a_request_maker_gives_a_policy_what_the_trace_knows():
     assert (made.id, made.arrival_s, made.prompt_tokens, made.max_tokens) == (0, 2.0, 7, 5)
     assert (made.priority, made.deadline_s, made.s_per_token) == (3, 11.0, 0.5)
     assert made.expected_tokens == 4.5
+
+
+def test_the_example_of_the_page_runs(capsys):
+    """The first code block of docs/simulator.md runs and prints a line for each policy."""
+    page = Path(__file__).parents[2] / "docs" / "simulator.md"
+    lines = page.read_text().splitlines()
+    first = lines.index("    import numpy as np")
+    block = []
+    for line in lines[first:]:
+        if line and not line.startswith("    "):
+            break
+        block.append(line[4:])
+    exec("\n".join(block), {})  # noqa: S102  # our own page
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["fcfs", "aged"]

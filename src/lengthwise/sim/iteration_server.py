@@ -28,6 +28,8 @@ from lengthwise.sim.ranking import EPSILON_S, RescuingRanking
 from lengthwise.sim.trace import Result, Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lengthwise.core.admission import AdmissionRule
     from lengthwise.sim.cost import Engine
 
@@ -84,6 +86,7 @@ class IterationServer:
         rows = left = len(arrivals)
         first_s, finish_s = [math.nan] * rows, [math.nan] * rows
         now, upcoming, iterations, admissions = 0.0, 0, 0, 0
+        gone: list[int] = []
         while left:
             # 1. Who arrived waits; with nobody here, time jumps to the next arrival.
             if not waiting and not running:
@@ -98,7 +101,7 @@ class IterationServer:
 
             # 2. Who runs goes on: one more block for those at the edge of theirs.
             fresh: list[tuple[int, int]] = []
-            parked: list[int] = []
+            parked: Sequence[int] = ()
             squeezed = False
             need = len(columns[-batch.step % size])
             partial = batch.partial
@@ -152,7 +155,7 @@ class IterationServer:
             batch.moved = 0
             batch.step += 1
             batch.context += batch.decoding
-            gone: list[int] = []
+            gone.clear()
             if batch.decoding:
                 more = batch.next_end() - batch.step
                 if more > 0 and not fresh and not squeezed:

@@ -22,7 +22,7 @@ def first_at(delay_s: float, most: int, per: float, rise: float) -> int:
     """Smallest i <= most with i x per + rise x i(i-1)/2 >= delay_s, or `most`."""
     if delay_s <= 0:
         return 0
-    if spent_s(most, per, rise) < delay_s:
+    if most * (per + rise * (most - 1) / 2) < delay_s:
         return most
     linear = per - rise / 2
     i = math.ceil(2 * delay_s / (linear + math.sqrt(linear * linear + 2 * rise * delay_s)))
