@@ -28,7 +28,9 @@ _OPENERS = (
     frozenset({"you", "act", "imagine", "pretend", "ignore", "suppose", "assume"}),
 )
 _CLASSES = (
-    frozenset({"explain", "describe", "discuss", "compare", "difference", "differences", "between"}),
+    frozenset(
+        {"explain", "describe", "discuss", "compare", "difference", "differences", "between"}
+    ),
     frozenset({"write", "create", "generate", "compose", "make", "draft", "design", "build"}),
     frozenset({"list", "examples", "ideas", "tips", "ways", "steps", "reasons", "options"}),
     v.PROGRAM_WORDS,

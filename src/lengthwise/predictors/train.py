@@ -200,7 +200,9 @@ def train(directory: Path, *, seed: int) -> tuple[Stack, dict[str, Any]]:
         "samples": len(samples.prompt),
         "metrics": {
             "out_of_fold_correlation": round(float(np.corrcoef(predicted, examples.y)[0, 1]), 4),
-            "out_of_fold_rmse_log": round(float(np.sqrt(np.mean((predicted - examples.y) ** 2))), 4),
+            "out_of_fold_rmse_log": round(
+                float(np.sqrt(np.mean((predicted - examples.y) ** 2))), 4
+            ),
             "noise_sigma_log": round(effects.sigma, 4),
         },
     }
