@@ -82,17 +82,19 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
         "rate": RATE,
         "concurrent": CONCURRENT,
     }
-    with _process("engine", "-m", "tests.faults.fake_engine", f"--delay-s={DELAY_S}") as engine:
-        with _gateway(engine.url, options) as gateway:
-            figures["latency"] = [
-                await _latency(engine.url, gateway.url, seed, 20 * share) for seed in seeds
-            ]
-    with _process("engine", "-m", "tests.faults.fake_engine") as engine:
-        with _gateway(engine.url, options) as gateway:
-            figures["throughput"] = [
-                await _throughput(engine, gateway, seed, int(5000 * share)) for seed in seeds
-            ]
-            figures["ledger"] = await _ledger(engine.url, gateway.url, int(20000 * share))
+    stand_in = ("engine", "-m", "tests.faults.fake_engine")
+    with (
+        _process(*stand_in, f"--delay-s={DELAY_S}") as engine,
+        _gateway(engine.url, options) as gateway,
+    ):
+        figures["latency"] = [
+            await _latency(engine.url, gateway.url, seed, 20 * share) for seed in seeds
+        ]
+    with _process(*stand_in) as engine, _gateway(engine.url, options) as gateway:
+        figures["throughput"] = [
+            await _throughput(engine, gateway, seed, int(5000 * share)) for seed in seeds
+        ]
+        figures["ledger"] = await _ledger(engine.url, gateway.url, int(20000 * share))
     return figures
 
 
@@ -297,10 +299,8 @@ def _table(figures: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     seeds = len(figures["latency"])
     runs = "one run" if seeds == 1 else f"medians of {seeds} runs"
-    lines.append(
-        f"\n{figures['date'][:10]}, {figures['machine']}, {runs}; "
-        "load generator, gateway and stand-in share the machine."
-    )
+    where = "load generator, gateway and stand-in share the machine"
+    lines.append(f"\n{figures['date'][:10]}, {figures['machine']}, {runs}; {where}.")
     return "\n".join(lines)
 
 
