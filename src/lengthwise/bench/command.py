@@ -21,14 +21,16 @@ from lengthwise.bench.watch import Watch
 from lengthwise.errors import ConfigError, MissingExtraError
 from lengthwise.report.comparison import build_report, to_json
 from lengthwise.report.table import markdown, remarks, rich_tables
-from lengthwise.workloads.datasets import Dataset, draw_samples, load_dataset
+from lengthwise.workloads.datasets import Dataset, fitting, load_dataset, spread_samples
 
 if TYPE_CHECKING:
     from lengthwise.bench.options import BenchOptions
+    from lengthwise.report.comparison import Report
 
 #: Any model name does: the embedded engine and llama.cpp serve one model.
 EMBEDDED_MODEL = "smollm2"
 WARM_UP_REQUESTS = 4
+TEMPLATE_TOKENS = 64  # a chat template's own, guessed high
 CALIBRATION_SEED = 1_000_003  # its order is not that of any run's seed
 
 
@@ -37,13 +39,16 @@ def run_comparison(options: BenchOptions) -> None:
     if not options.no_plot and find_spec("matplotlib") is None:
         raise MissingExtraError("the picture of a comparison (--no-plot does without)", "plot")
     dataset = load_dataset(options.dataset_name, options.dataset_path)
+    if options.engine is None:  # the embedded engine's context is known
+        room = options.ctx_per_slot - options.max_tokens - TEMPLATE_TOKENS
+        dataset = fitting(dataset, context_tokens=room)
     folder = ResultFolder(result_path(options))
     stored = folder.open(_settings(options, dataset))
     runs: list[FinishedRun] = []
     interrupted = False
     try:
         asyncio.run(_run(options, dataset, folder, stored))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         interrupted = True
     for seed, contender in run_order(options.compare or (), options.seeds):
         if (run := folder.load(seed, contender.name)) is not None:
@@ -72,12 +77,12 @@ def publish(
     for table in rich_tables(report):
         console.print(table)
     for remark in remarks(report):
-        console.print(remark, highlight=False)
+        console.print(remark, highlight=False, soft_wrap=True)
     if not options.no_plot:
         from lengthwise.report.plots import draw_cdfs  # noqa: PLC0415  # needs the plot extra
 
-        draw_cdfs(report, folder.path / "comparison.png", title=heading)
-    console.print(f"Saved to {folder.path}/", highlight=False)
+        draw_cdfs(report, folder.path / "comparison.png", title=_load_title(settings, report))
+    console.print(f"Saved to {folder.path}/", highlight=False, soft_wrap=True)
 
 
 def result_path(options: BenchOptions) -> Path:
@@ -137,8 +142,9 @@ async def _rate(
     if options.request_rate is not None:
         return options.request_rate
     if "calibration" not in stored:
-        count = min(options.calibration_prompts, len(dataset.samples))
-        samples = draw_samples(dataset.samples, count, seed=CALIBRATION_SEED)
+        samples = spread_samples(
+            dataset.samples, options.calibration_prompts, seed=CALIBRATION_SEED
+        )
         watch.started("calibration", len(samples))
         measured = await system.calibrate(samples, slots=options.slots)
         stored["calibration"] = {
@@ -175,6 +181,16 @@ def _settings(options: BenchOptions, dataset: Dataset) -> dict[str, Any]:
         "include_usage": options.include_usage,
         "serve_arguments": list(options.serve_arguments()),
     }
+
+
+def _load_title(settings: dict[str, Any], report: Report) -> str:
+    """Name data set, load and size, for the picture."""
+    overload, rate = settings.get("overload"), settings.get("request_rate")
+    load = f"{overload:g}x load" if rate is None else f"{rate:g} requests/s"
+    first = next(iter(report.pooled.values()))
+    count = len(first.by_seed)
+    seeds = f"{count} seed" if count == 1 else f"{count} seeds"
+    return f"{settings['dataset']}, {load}, {seeds}, {len(first.requests)} requests per policy"
 
 
 def _describe(options: BenchOptions, model: str, rate_rps: float) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lengthwise.bench.contenders import BASELINE, run_order
+from lengthwise.bench.contenders import run_order
 from lengthwise.bench.plan import with_hints
 from lengthwise.bench.store import FinishedRun
+from lengthwise.report.comparison import BASELINE
 from lengthwise.report.summary import summarise
 
 if TYPE_CHECKING:

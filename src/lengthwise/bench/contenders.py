@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lengthwise.errors import ConfigError
+from lengthwise.report.comparison import BASELINE
 from lengthwise.systems import SYSTEMS, find_system
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-BASELINE = "fcfs"
 #: name -> the system that gets the true lengths; each is the upper bound for that order.
 ORACLES = {"oracle": "sjf", "oracle-aged": "ssjf"}
 

@@ -106,7 +106,9 @@ async def replay(
     loop = asyncio.get_running_loop()
     gate = asyncio.Semaphore(target.max_concurrency) if target.max_concurrency else None
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=30)
-    connector = aiohttp.TCPConnector(limit=0)
+    # A connection each: a server that closes an idle one just as it is reused (llama.cpp's does)
+    # would otherwise fail requests that no user with a connection of his own would lose.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         start = loop.time()
 

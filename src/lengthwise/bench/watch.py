@@ -54,7 +54,7 @@ class Watch:
             self._bar.remove_task(self._task)
         self._task = self._bar.add_task(title, total=requests, note="")
         if not self.console.is_terminal:
-            self.console.print(f"{title}: {requests} requests")
+            self.console.print(f"{title}: {requests} requests", soft_wrap=True)
 
     def row(self, row: Row) -> None:
         """Count one answered request."""
@@ -65,7 +65,7 @@ class Watch:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self.console.print(line)
+        self.console.print(line, soft_wrap=True)
 
     def run_started(self, name: str, requests: int) -> None:
         """Begin a run of a comparison."""

@@ -129,7 +129,7 @@ COMPARISON = _options(
     click.option(
         "--calibration-prompts",
         type=click.IntRange(8),
-        default=64,
+        default=96,
         show_default=True,
         help="Prompts that the calibration asks, all slots busy.",
     ),

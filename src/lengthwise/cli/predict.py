@@ -35,12 +35,12 @@ def command(predictor: str) -> None:
     Example:
       echo '{"prompt": "In one word: the capital of Peru?"}' | lengthwise predict
     """  # noqa: D301  # \b is click's mark for text that keeps its line breaks
-    from lengthwise.predictors.rows import prompts_of  # noqa: PLC0415  # after --help
+    from lengthwise.predictors.rows import lines_of, prompts_of  # noqa: PLC0415  # after --help
 
     chosen = load_predictor(predictor)
     out = sys.stdout.buffer
     try:
-        for prompt in prompts_of(sys.stdin.buffer):
+        for prompt in prompts_of(lines_of(sys.stdin.buffer)):
             out.write(_line(chosen.predict(prompt).capped(prompt.max_tokens)))
             out.flush()
     except BrokenPipeError:

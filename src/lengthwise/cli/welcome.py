@@ -15,7 +15,7 @@ def welcome(url: str, config: GatewayConfig, embedded: EmbeddedEngine | None) ->
     """Say what runs, a curl line that works when pasted, and how to use one's own engine."""
     model = embedded.config.alias if embedded else "MODEL"
     question = '[{"role": "user", "content": "Name three colours."}]'
-    body = f'{{"model": "{model}", "messages": {question}}}'
+    body = f'{{"model": "{model}", "max_tokens": 64, "messages": {question}}}'
     curl = f"curl -s {url}/v1/chat/completions -H 'Content-Type: application/json' -d '{body}'"
     rows = [("policy", f"{config.scheduling_policy}, predictor {config.predictor}")]
     if embedded:

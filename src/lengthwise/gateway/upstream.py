@@ -49,6 +49,7 @@ class Engine:
         self.models_json = b""
         self.models: tuple[str, ...] = ()
         self.s_per_token = DEFAULT_S_PER_TOKEN
+        self._observed = 0
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -70,8 +71,9 @@ class Engine:
             await self._session.close()
 
     def observe(self, s_per_token: float) -> None:
-        """Learn from one finished answer."""
-        self.s_per_token += _MEMORY * (s_per_token - self.s_per_token)
+        """Learn from one finished answer; the first ones count in full, as a plain mean."""
+        self._observed += 1
+        self.s_per_token += max(_MEMORY, 1 / self._observed) * (s_per_token - self.s_per_token)
 
     async def probe(self, *, ask_slots: bool) -> None:
         """Read the engine's models, and its slots unless they were given.

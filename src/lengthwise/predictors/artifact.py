@@ -26,9 +26,10 @@ MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
 MAX_FILE_BYTES = 64 * 2**20
 
-Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
+Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = dict[str, Array]
 
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -120,9 +121,17 @@ def _decode(content: bytes, where: str) -> Arrays:
             begin, end = entry["data_offsets"]
             if not 0 <= begin <= end <= len(body):
                 raise ArtifactError(f"{where}: array {name!r} lies outside the file")
-            flat = np.frombuffer(body[begin:end], dtype=_DTYPES[entry["dtype"]])
+            dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
+            flat: Array = np.frombuffer(body[begin:end], dtype=dtype)
             arrays[name] = flat.reshape(entry["shape"])
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        struct.error,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ArtifactError(f"{where}: not a safetensors file ({error!r})") from None
     return arrays
 

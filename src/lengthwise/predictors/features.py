@@ -6,7 +6,7 @@ from math import log, log1p
 from typing import TYPE_CHECKING, NamedTuple
 
 from lengthwise.predictors import vocabulary as v
-from lengthwise.predictors.reading import Reading, cut, read, tokens_of
+from lengthwise.predictors.reading import Reading, ascii_share_of, cut, read, tokens_of
 from lengthwise.predictors.stated import Kind, Stated, stated
 
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ _OPENERS = (
     frozenset({"you", "act", "imagine", "pretend", "ignore", "suppose", "assume"}),
 )
 _CLASSES = (
-    frozenset(
-        {"explain", "describe", "discuss", "compare", "difference", "differences", "between"}
-    ),
+    frozenset({"explain", "describe", "discuss", "compare", "difference", "differences"}),
     frozenset({"write", "create", "generate", "compose", "make", "draft", "design", "build"}),
     frozenset({"list", "examples", "ideas", "tips", "ways", "steps", "reasons", "options"}),
     v.PROGRAM_WORDS,
@@ -111,17 +109,13 @@ def history_of(messages: Sequence[Message]) -> History:
     previous = total = 0.0
     for message in messages[-MAX_MESSAGES_BACK:]:
         if message.role == "assistant" and message.content:
-            share = 1.0 if message.content.isascii() else _ascii_share(message.content)
+            share = ascii_share_of(cut(message.content))
             previous = max(tokens_of(len(message.content), share), 1.0)
             total += previous
             logs.append(log(previous))
     if not logs:
         return NO_HISTORY
     return History(len(logs), previous, sum(logs) / len(logs), total)
-
-
-def _ascii_share(text: str) -> float:
-    return read(cut(text)).ascii_share
 
 
 def row(reading: Reading, said: Stated, ngrams: float) -> list[float]:

@@ -58,20 +58,25 @@ def cut(text: str) -> str:
     return f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
 
 
+def ascii_share_of(kept: str) -> float:
+    """Share of a cut text's characters that lie below 128."""
+    if kept.isascii():
+        return 1.0
+    # Each character above ASCII takes two to four bytes, 2.7 on average in what people write.
+    extra = len(kept.encode("utf-8", "replace")) - len(kept)
+    return max(0.0, 1 - extra / 1.7 / len(kept))
+
+
 def read(text: str) -> Reading:
     """Cut a text and split it into words."""
     kept = cut(text)
-    if kept.isascii():
-        share = 1.0
-    else:
-        # Each character above ASCII takes two to four bytes, three on average in what people write.
-        extra = len(kept.encode("utf-8", "replace")) - len(kept)
-        share = max(0.0, 1 - extra / 1.7 / len(kept))
     words = _WORD.findall(kept.lower())
     focus = words
     if len(words) > FOCUS_HEAD_WORDS + FOCUS_TAIL_WORDS:
         focus = words[:FOCUS_HEAD_WORDS] + words[-FOCUS_TAIL_WORDS:]
-    return Reading(text=kept, words=words, focus=focus, chars=len(text), ascii_share=share)
+    return Reading(
+        text=kept, words=words, focus=focus, chars=len(text), ascii_share=ascii_share_of(kept)
+    )
 
 
 def hashes(words: list[str]) -> set[int]:

@@ -1,8 +1,8 @@
-"""From a request's JSON to what a predictor looks at; shared by the gateway and the command line."""
+"""From a request's JSON to what a predictor looks at; for the gateway and the command line."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
@@ -12,6 +12,7 @@ from lengthwise.predictors.base import Message, Prompt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+#: A longer line is refused unread, so that a file without line ends cannot fill the memory.
 MAX_ROW_BYTES = 64 * 2**20
 _KINDS = "a row is an object with 'prompt' (text) or 'messages' (a list)"
 
@@ -77,6 +78,11 @@ def _cap(body: Mapping[str, Any]) -> int | None:
 # --- rows of a file: strict, where requests are lenient ------------------------------------
 
 
+def lines_of(stream: BinaryIO) -> Iterator[bytes]:
+    """Read a stream by lines; one over the limit comes in pieces, which `prompts_of` refuses."""
+    return iter(lambda: stream.readline(MAX_ROW_BYTES + 1), b"")
+
+
 def prompts_of(lines: Iterable[bytes]) -> Iterator[Prompt]:
     """Read rows of JSON lines, one at a time.
 
@@ -85,6 +91,8 @@ def prompts_of(lines: Iterable[bytes]) -> Iterator[Prompt]:
     """
     decoder = msgspec.json.Decoder()
     for number, line in enumerate(lines, start=1):
+        if len(line) > MAX_ROW_BYTES:
+            raise BadInputError(f"line {number}: longer than {MAX_ROW_BYTES} bytes")
         if not line.strip():
             raise BadInputError(f"line {number}: blank; {_KINDS}")
         try:
@@ -103,26 +111,31 @@ def _fault(row: Any) -> str | None:
         return f"{_KINDS}, not {_named(row)}"
     if ("prompt" in row) == ("messages" in row):
         return f"{_KINDS}, one of them and not both"
-    if "prompt" in row:
-        if not isinstance(row["prompt"], str):
-            return f"'prompt' must be text, not {_named(row['prompt'])}"
-    elif not isinstance(row["messages"], list) or not row["messages"]:
+    if "prompt" in row and not isinstance(row["prompt"], str):
+        return f"'prompt' must be text, not {_named(row['prompt'])}"
+    if "messages" in row and (not isinstance(row["messages"], list) or not row["messages"]):
         return "'messages' must be a list of at least one message"
-    else:
-        for i, message in enumerate(row["messages"]):
-            fault = _message_fault(message)
-            if fault is not None:
-                return f"messages[{i}] {fault}"
-    if not isinstance(row.get("model", ""), str | None):
-        return f"'model' must be text, not {_named(row['model'])}"
-    for name in ("max_tokens", "max_completion_tokens"):
+    faults = [
+        *(
+            f"messages[{i}] {f}"
+            for i, m in enumerate(row.get("messages", ()))
+            if (f := _fault_in(m))
+        ),
+        *_option_faults(row),
+    ]
+    return faults[0] if faults else None
+
+
+def _option_faults(row: dict[str, Any]) -> Iterator[str]:
+    if not isinstance(row.get("model"), str | None):
+        yield f"'model' must be text, not {_named(row['model'])}"
+    for name in ("max_completion_tokens", "max_tokens"):
         cap = row.get(name)
         if cap is not None and (isinstance(cap, bool) or not isinstance(cap, int) or cap < 1):
-            return f"{name!r} must be a positive integer, not {cap!r}"
-    return None
+            yield f"{name!r} must be a positive integer, not {cap!r}"
 
 
-def _message_fault(message: Any) -> str | None:
+def _fault_in(message: Any) -> str | None:
     if not isinstance(message, dict):
         return f"must be an object, not {_named(message)}"
     if not isinstance(message.get("role"), str):

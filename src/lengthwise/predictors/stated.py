@@ -12,16 +12,31 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from lengthwise.predictors import vocabulary as v
+from lengthwise.predictors.phrases import (
+    answers_with_one,
+    asking_words,
+    count_before,
+    counted_items,
+    is_list_lead,
+    is_order,
+    near,
+    payload_tokens,
+    reasons,
+)
 from lengthwise.predictors.reading import tokens_of
 
 if TYPE_CHECKING:
     from lengthwise.predictors.reading import Reading
 
-#: How far before a unit ("sentences") its number may stand: "two very short sentences".
-NUMBER_REACH_WORDS = 3
 MAX_TOKENS = 4000.0
 #: A request of more words asks for more than one thing.
 PLAIN_REQUEST_WORDS = 40
+#: A question on one fact has at most this many words; a sum told as a story may have more.
+FACT_QUESTION_WORDS = 18
+FACT_WORDS_AT_MOST = 40
+#: A short quote, and few words about what to do with it.
+QUOTE_TOKENS = 80.0
+QUOTE_ASKING_WORDS = 16
 
 
 class Kind(IntEnum):
@@ -76,7 +91,7 @@ def _moderate(found: Stated, seen: frozenset[str], words: int) -> Stated:
             tokens *= 1.5
     trust = 1.0
     if found.kind is not Kind.REWORK:
-        trust = max(0.4, min(1.0, PLAIN_REQUEST_WORDS / words) ** 0.5)
+        trust = max(0.3, min(1.0, PLAIN_REQUEST_WORDS / words))
     return found._replace(
         tokens=min(max(tokens, 1.0), MAX_TOKENS), confidence=found.confidence * trust
     )
@@ -87,17 +102,19 @@ def _moderate(found: Stated, seen: frozenset[str], words: int) -> Stated:
 
 def _closed(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Yes or no, true or false, one letter, one number, "only the name"."""
-    if _reasons(words, seen):
+    if reasons(words, seen):
         return None
     instructed = bool(seen & v.ANSWERING)
     for pair, tokens in v.CLOSED_PAIRS.items():
-        if pair <= seen and _near(words, *pair, reach=2):
+        if pair <= seen and near(words, *pair, reach=2):
             return Stated(Kind.CLOSED, tokens, 0.85 if instructed else 0.7)
     for i, word in enumerate(words):
-        if word in v.ONLY and _is_order(words, i):
+        if word in v.ONLY and is_order(words, i):
             around = words[max(0, i - 4) : i + 7]
             if v.LARGE_OBJECTS.isdisjoint(around):
                 return Stated(Kind.CLOSED, 6.0, 0.75)
+    if answers_with_one(words):
+        return Stated(Kind.CLOSED, 6.0, 0.75)
     if "letter" in seen and seen & v.CHOICE and instructed and not seen & v.COMPOSING:
         return Stated(Kind.CLOSED, 3.0, 0.7)
     return None
@@ -110,17 +127,19 @@ def _measured(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | No
         per_unit = v.UNITS.get(word)
         if per_unit is None:
             continue
-        count = _count_before(words, i)
+        count = count_before(words, i)
         if count is None or (word in v.WEAK_UNITS and not seen & v.MAKING):
             continue
-        near = frozenset(words[max(0, i - 7) : i + 3])
-        if word == "characters" and not near & v.AT_MOST:
+        beside = frozenset(words[max(0, i - 7) : i + 3])
+        if word == "characters" and not beside & v.AT_MOST:
             continue
         tokens = count * per_unit if count > 1 else v.ONE_UNIT.get(word, per_unit)
-        if near & v.AT_MOST:
+        if beside & v.AT_MOST:
             tokens *= 0.8
-        elif near & v.AT_LEAST:
+        elif beside & v.AT_LEAST:
             tokens *= 1.15
+        if "each" in words[i + 1 : i + 5]:
+            tokens *= counted_items(words)
         largest = max(largest, tokens)
     if not largest:
         return None
@@ -133,7 +152,7 @@ def _label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
         not v.LABEL_VERBS.isdisjoint(words[:6])
         or not v.LABEL_VERBS.isdisjoint(words[-8:])
         or words[0] in v.LABEL_OPENERS
-        or (seen >= v.POLAR and _near(words, *v.POLAR, reach=4))
+        or (seen >= v.POLAR and near(words, *v.POLAR, reach=4))
         or any(
             not v.ASKING.isdisjoint(words[max(0, i - 3) : i])
             for i, word in enumerate(words)
@@ -142,7 +161,7 @@ def _label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     )
     if not asked or not v.COMPOSING.isdisjoint(words[:4]):
         return None
-    if _reasons(words, seen):
+    if reasons(words, seen):
         return Stated(Kind.LABEL, 70.0, 0.35)
     return Stated(Kind.LABEL, 8.0, 0.65)
 
@@ -153,15 +172,15 @@ def _extract(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated
         return None
     size = min(payload_tokens(reading) or 40.0, 150.0)
     if not v.EXTRACT_VERBS.isdisjoint(words[:8]):
-        if seen & v.STRUCTURED:
-            return Stated(Kind.EXTRACT, 20 + 0.8 * size, 0.5)
-        return Stated(Kind.EXTRACT, 8 + 0.2 * size, 0.55)
-    if len(words) > 40 or not payload_tokens(reading):
-        return None
-    if seen & v.STRUCTURED and seen & v.MAKING:
-        return Stated(Kind.EXTRACT, 20 + size, 0.45)
-    if words[0] in ("identify", "find"):
-        return Stated(Kind.EXTRACT, 18.0, 0.45)
+        tokens, trust = (20 + 0.8 * size, 0.5) if seen & v.STRUCTURED else (8 + 0.2 * size, 0.55)
+        return Stated(Kind.EXTRACT, tokens, trust)
+    if words[0] in ("list", "name", "find", "identify") and ":" in reading.text and size > 8:
+        return Stated(Kind.EXTRACT, 8 + 0.35 * size, 0.45)
+    if len(words) <= 40 and payload_tokens(reading):
+        if seen & v.STRUCTURED and seen & v.MAKING:
+            return Stated(Kind.EXTRACT, 20 + size, 0.45)
+        if words[0] in ("identify", "find"):
+            return Stated(Kind.EXTRACT, 18.0, 0.45)
     return None
 
 
@@ -187,17 +206,20 @@ def _rework(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated 
 def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """List three of something: so many items, a phrase each."""
     for i, word in enumerate(words[:-1]):
-        if word not in v.LIST_VERBS and word not in v.LIST_LEADS:
+        if not is_list_lead(words, i):
             continue
         for j in range(i + 1, min(i + 5, len(words) - 1)):
             count = v.number(words[j])
             if count is None or not 1 < count <= 100 or words[j + 1] in v.NOT_COUNTED:
                 continue
-            rich = seen & v.RICH_ITEMS
-            each = 32.0 if rich else 8.0 if word == "name" else 16.0
-            return Stated(Kind.LISTING, count * each + 6, 0.5)
-    if words[0] in ("name", "give") and words[1:2] in (["a"], ["an"], ["one"]) and len(words) < 14:
+            each = 45.0 if seen & v.RICH_ITEMS else 20.0
+            if word == "name" or not v.SHORT_ITEMS.isdisjoint(words[j + 1 : j + 4]):
+                each = 8.0
+            return Stated(Kind.LISTING, count * each + 6, 0.4 if each > 10 else 0.5)
+    if words[0] in ("name", "give") and words[1:2] in v.ONE_OF and len(words) < 14:
         return Stated(Kind.LISTING, 12.0, 0.45)
+    if words[:1] == ["fill"] or ("blank" in seen and "fill" in seen):
+        return Stated(Kind.LISTING, 15.0, 0.45)
     return None
 
 
@@ -219,35 +241,44 @@ def _code(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     for word in words[:20]:
         tokens = v.PROGRAMS.get(word)
         if tokens is not None and (tokens < 300 or seen & v.PROGRAM_WORDS):
-            return Stated(Kind.CODE, tokens, 0.35)
+            return Stated(Kind.CODE, tokens, 0.45 if tokens < 150 and len(words) < 20 else 0.3)
     return None
 
 
 def _fact(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Ask for one fact or one sum, in one short question."""
-    if len(words) > 18 or "\n" in reading.text.strip():
+    if len(words) > FACT_WORDS_AT_MOST or "\n" in reading.text.strip():
         return None
+    found = _sum(reading.text, words, seen)
+    for i, word in enumerate(words[:4]):
+        if found is not None or len(words) > FACT_QUESTION_WORDS:
+            break
+        if word in v.FACT_WORDS:
+            found = Stated(Kind.FACT, v.FACT_WORDS[word], 0.35)
+        elif word in ("what", "which", "how") and not v.FACT_NOUNS.isdisjoint(words[i + 1 : i + 4]):
+            found = Stated(Kind.FACT, 24.0, 0.5)
+    polar = words[0] in v.POLAR_OPENERS and reading.text.rstrip().endswith("?")
+    if found is None and polar and len(words) <= FACT_QUESTION_WORDS:
+        found = Stated(Kind.FACT, 40.0, 0.2)
+    return found
+
+
+def _sum(text: str, words: list[str], seen: frozenset[str]) -> Stated | None:
+    """Reckon, or convert one unit into another."""
     digits = sum(word.isdigit() for word in words)
-    if digits >= 2 and (seen & v.SUMS or any(sign in reading.text for sign in "+*=×÷/")):
+    if digits >= 2 and seen & v.QUANTITIES:
+        return Stated(Kind.FACT, 50.0, 0.4)
+    if digits >= 2 and (seen & v.SUMS or any(sign in text for sign in v.SIGNS)):
         return Stated(Kind.FACT, 16.0, 0.45)
     if seen & v.CONVERTING and digits:
         return Stated(Kind.FACT, 25.0, 0.4)
-    for i, word in enumerate(words[:4]):
-        if word in v.FACT_WORDS:
-            return Stated(Kind.FACT, v.FACT_WORDS[word], 0.35)
-        if word in ("what", "which", "how") and i + 1 < len(words):
-            following = words[i + 1 : i + 4]
-            if not v.FACT_NOUNS.isdisjoint(following):
-                return Stated(Kind.FACT, 20.0, 0.45)
-    if words[0] in v.POLAR_OPENERS and reading.text.rstrip().endswith("?"):
-        return Stated(Kind.FACT, 40.0, 0.2)
     return None
 
 
 def _brief(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Be brief, of whatever it is."""
     if seen & v.BRIEF or ("short" in seen and seen & v.ANSWERING):
-        return Stated(Kind.BRIEF, 55.0, 0.45)
+        return Stated(Kind.BRIEF, 70.0, 0.4)
     if words[0] == "define" or ("mean" in seen and words[0] == "what" and len(words) < 12):
         return Stated(Kind.BRIEF, 60.0, 0.3)
     return None
@@ -255,9 +286,26 @@ def _brief(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
 
 def _long(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Explain in detail, step by step."""
-    if seen & v.THOROUGH or _near(words, "step", "by", reach=1) or _near(words, "in", "depth"):
+    if seen & v.THOROUGH or near(words, "step", "by", reach=1) or near(words, "in", "depth"):
         return Stated(Kind.LONG, 380.0, 0.3)
     return None
+
+
+def _quoted(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
+    """Do something short with a short quoted text: the answer is about as long as the quote.
+
+    A choice between things ("urgent or not urgent?") or a question on the quote is shorter.
+    """
+    size = payload_tokens(reading)
+    if not size or reading.text.count('"') < 2 or size > QUOTE_TOKENS:
+        return None
+    if asking_words(reading) > QUOTE_ASKING_WORDS or reasons(words, seen):
+        return None
+    if "or" in words[:8]:
+        return Stated(Kind.LABEL, 12.0, 0.45)
+    if words[0] in v.QUESTIONING:
+        return Stated(Kind.EXTRACT, 12 + 0.4 * size, 0.45)
+    return Stated(Kind.REWORK, 8 + size, 0.5)
 
 
 def _chat(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
@@ -277,66 +325,8 @@ RULES = (
     _form,
     _code,
     _brief,
+    _quoted,
     _fact,
     _long,
     _chat,
 )
-
-
-# --- small questions --------------------------------------------------------------------
-
-
-def payload_tokens(reading: Reading) -> float:
-    """Size of the text that is given to work on, tokens: what is quoted, or follows a colon."""
-    text = reading.text
-    opened = text.find('"')
-    if opened >= 0 and (closed := text.rfind('"')) > opened + 1:
-        inner = closed - opened - 1
-        cut_away = reading.chars - len(text)
-        return tokens_of(inner + max(cut_away, 0), reading.ascii_share)
-    starts = [at for mark in (":", "\n", "“", "```") if (at := text.find(mark)) >= 0]
-    if not starts:
-        return 0.0
-    return tokens_of(max(reading.chars - min(starts) - 1, 0), reading.ascii_share)
-
-
-def _count_before(words: list[str], i: int) -> float | None:
-    """Read the number that counts the unit at `i`, a range as its middle; None if there is none."""
-    for j in range(i - 1, max(-1, i - 1 - NUMBER_REACH_WORDS), -1):
-        count = v.number(words[j])
-        if count is not None:
-            lower = v.number(words[j - 1]) if j else None
-            if lower is None and j > 1 and words[j - 1] in ("to", "or", "and"):
-                lower = v.number(words[j - 2])
-            return (count + lower) / 2 if lower is not None and lower < count else count
-        if words[j] in ("a", "an"):
-            ahead = words[j - 1] if j else ""
-            return 1.0 if ahead in v.SINGLE_LEADS else None
-        if words[j] in v.BREAKS_COUNT:
-            return None
-    return None
-
-
-def _is_order(words: list[str], i: int) -> bool:
-    """Whether the "only" or "just" at `i` belongs to an instruction on the answer."""
-    if (i and words[i - 1] == "not") or words[i + 1 : i + 2] in (["in"], ["from"], ["when"]):
-        return False
-    before, after = words[max(0, i - 3) : i], words[i + 1 : i + 2]
-    return not v.ANSWERING.isdisjoint(before) or not v.ANSWERING.isdisjoint(after)
-
-
-def _reasons(words: list[str], seen: frozenset[str]) -> bool:
-    """Whether reasons are asked for, and not ruled out ("do not explain")."""
-    if not seen & v.REASONING:
-        return False
-    return any(
-        v.NEGATIONS.isdisjoint(words[max(0, i - 3) : i])
-        for i, word in enumerate(words)
-        if word in v.REASONING
-    )
-
-
-def _near(words: list[str], first: str, second: str, *, reach: int = 2) -> bool:
-    """Whether two words stand within `reach` of each other."""
-    where = [i for i, word in enumerate(words) if word == first]
-    return any(second in words[max(0, i - reach) : i + reach + 1] for i in where)

@@ -16,7 +16,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Prior observations at zero that an effect of a prompt is shrunk by.
-PROMPT_SHRINKAGE = 1.0
+PROMPT_SHRINKAGE = 0.3
 ROUNDS = 30
 
 

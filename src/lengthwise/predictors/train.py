@@ -32,11 +32,12 @@ RIDGE = 1.0
 MIN_COUNT = 2
 ATOMS = 15
 SPREAD_LEVELS = 4
-#: Weight of a prompt is its support up to here: past so many models, more add nothing.
-FULL_SUPPORT = 12.0
+#: Weight of a prompt is its support up to here. One model's answer is worth as much as fifty's:
+#: what a new prompt needs is many different prompts.
+FULL_SUPPORT = 1.0
 TREES: dict[str, Any] = {
     "objective": "regression",
-    "num_leaves": 8,
+    "num_leaves": 5,
     "max_depth": 5,
     "min_data_in_leaf": 20,
     "learning_rate": 0.04,
@@ -49,7 +50,7 @@ TREES: dict[str, Any] = {
     "force_row_wise": True,
     "verbosity": -1,
 }
-ROUNDS = 160
+ROUNDS = 220
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +212,7 @@ def train(directory: Path, *, seed: int) -> tuple[Stack, dict[str, Any]]:
 
 def save(stack: Stack, manifest: dict[str, Any], out: Path) -> None:
     """Write the artifact."""
-    arrays = {
+    arrays: artifact.Arrays = {
         "ngram_weight": stack.ngrams.weight.astype(np.float32),
         "ngram_idf": np.sqrt(stack.ngrams.idf_squared).astype(np.float16),
         "level_log_tokens": np.array([stack.level_log_tokens]),

@@ -52,6 +52,12 @@ ANSWERING = frozenset({
     "answer", "answers", "reply", "respond", "response", "output", "return", "print", "say",
     "state", "provide", "give", "tell", "name",
 })  # fmt: skip
+ARTICLES = frozenset({"the", "a", "an", "one", "your"})
+#: What a closed answer is: "answer with a number", "reply with one of the two".
+CLOSED_OBJECTS = frozenset({
+    "number", "letter", "digit", "date", "year", "name", "label", "category", "symbol",
+    "percentage", "boolean", "emoji", "integer", "one", "word",
+})  # fmt: skip
 LARGE_OBJECTS = frozenset({
     "code", "json", "function", "translation", "translated", "corrected", "list", "query", "sql",
     "text", "sentence", "sentences", "rewritten", "poem", "email", "story", "program", "script",
@@ -63,7 +69,7 @@ REASONING = frozenset({
     "explain", "why", "reason", "reasons", "reasoning", "justify", "elaborate", "discuss",
     "explanation", "explanations",
 })  # fmt: skip
-NEGATIONS = frozenset({"no", "not", "without", "don", "dont", "never", "nor", "any"})
+NEGATIONS = frozenset({"not", "without", "don", "dont", "never", "nor", "any"})
 
 LABEL_VERBS = frozenset({"classify", "categorize", "categorise", "sentiment"})
 LABEL_OPENERS = frozenset({"label", "rate", "tag", "grade", "spam"})
@@ -106,17 +112,23 @@ LIST_VERBS = frozenset({
     "list", "give", "name", "suggest", "provide", "write", "generate", "tell", "recommend", "find",
     "create", "propose", "brainstorm", "mention", "identify", "state", "come", "enumerate", "offer",
 })  # fmt: skip
-LIST_LEADS = frozenset({"are", "top"})
 NOT_COUNTED = frozenset({
     "year", "years", "old", "minute", "minutes", "hour", "hours", "day", "days", "week", "weeks",
     "month", "months", "percent", "kg", "km", "miles", "people", "of", "dollars", "player", "th",
     "word", "words", "and", "or", "digit", "dimensional",
+})  # fmt: skip
+SHORT_ITEMS = frozenset({
+    "name", "names", "word", "words", "synonyms", "antonyms", "colors", "colours", "numbers",
+    "cities", "countries", "animals", "fruits", "vegetables", "titles", "hashtags", "keywords",
+    "letters", "languages", "emojis", "adjectives", "verbs", "nouns", "rhymes",
 })  # fmt: skip
 RICH_ITEMS = frozenset({
     "idea", "ideas", "tip", "tips", "reasons", "ways", "explain", "describe", "description",
     "benefits", "advantages", "disadvantages", "steps", "questions", "examples", "strategies",
     "facts", "sentences", "pros", "cons", "arguments", "suggestions", "each", "differences",
 })  # fmt: skip
+
+ONE_OF = (["a"], ["an"], ["one"], ["the"])
 
 #: form -> usual tokens
 FORMS = {
@@ -137,8 +149,9 @@ FORM_LEADS = frozenset({"a", "an", "short", "can"})
 
 #: kind of program -> usual tokens
 PROGRAMS = {
-    "function": 170.0, "method": 170.0, "functions": 260.0, "regex": 70.0, "regexp": 70.0,
-    "query": 90.0, "oneliner": 50.0, "command": 70.0, "snippet": 170.0, "loop": 120.0,
+    "function": 130.0, "method": 130.0, "functions": 260.0, "regex": 45.0, "regexp": 45.0,
+    "query": 90.0, "oneliner": 40.0, "liner": 40.0, "expression": 45.0, "command": 70.0,
+    "snippet": 170.0, "loop": 120.0,
     "class": 300.0, "script": 320.0, "program": 320.0, "code": 300.0, "app": 500.0, "game": 550.0,
     "website": 600.0, "component": 400.0, "api": 450.0, "application": 500.0, "page": 450.0,
 }  # fmt: skip
@@ -169,6 +182,8 @@ SUMS = frozenset({
     "plus", "minus", "times", "divided", "multiplied", "calculate", "compute", "percent", "sum",
     "product", "root", "squared",
 })  # fmt: skip
+SIGNS = "+*=/\N{MULTIPLICATION SIGN}\N{DIVISION SIGN}"
+QUANTITIES = frozenset({"many", "much", "left", "total", "altogether", "per", "each", "remain"})
 CONVERTING = frozenset({"convert", "celsius", "fahrenheit", "miles", "kilometers", "pounds"})
 #: opening word -> usual tokens
 FACT_WORDS = {"who": 35.0, "when": 28.0, "where": 35.0, "whose": 30.0, "whom": 30.0}
@@ -178,6 +193,10 @@ FACT_NOUNS = frozenset({
     "country", "city", "continent", "planet", "opposite", "plural", "past", "chemical", "author",
     "language", "number", "square", "highest", "deepest", "fastest", "biggest", "temperature",
     "day", "month", "time", "animal", "element", "river", "ocean", "first",
+})  # fmt: skip
+QUESTIONING = frozenset({
+    "what", "who", "which", "where", "when", "how", "is", "are", "does", "do", "did", "was", "find",
+    "identify", "whats",
 })  # fmt: skip
 POLAR_OPENERS = frozenset({
     "is", "are", "was", "were", "do", "does", "did", "has", "have", "will", "should",

@@ -182,6 +182,22 @@ def engine_spread(report: Report) -> float:
     return (max(speeds) - min(speeds)) / max(speeds) if speeds and max(speeds) > 0 else 0.0
 
 
+def offered_load(report: Report) -> float | None:
+    """Tokens that the arrivals asked for over what the engine could write meanwhile, under FCFS.
+
+    Per seed: the answers' tokens over (time of the last arrival x the engine's tokens per second in
+    that run); the mean over seeds. None if that is not defined.
+    """
+    first = report.pooled.get(BASELINE) or next(iter(report.pooled.values()))
+    loads = []
+    for seed, items in first.by_seed.items():
+        last_s = max((item.row.arrival_s for item in items), default=0.0)
+        possible = last_s * first.engine_tokens_per_s[seed]
+        if possible > 0:
+            loads.append(sum(item.row.output_tokens for item in items) / possible)
+    return _mean(loads)
+
+
 def queue_formed(report: Report) -> bool | None:
     """Whether order can matter, judged on FCFS's queue times; None if no gateway reported any.
 
@@ -218,6 +234,7 @@ def to_json(report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:
         "output_lengths": length_figures(report),
         "queue_formed": queue_formed(report),
         "engine_spread": engine_spread(report),
+        "offered_load": offered_load(report),
         "policies": {
             policy: {
                 "engine_tokens_per_s": pooled.engine_tokens_per_s,

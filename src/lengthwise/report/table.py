@@ -13,6 +13,7 @@ from lengthwise.report.comparison import (
     figures,
     length_figures,
     lengths_repeated,
+    offered_load,
     per_seed_changes,
     queue_formed,
 )
@@ -112,6 +113,9 @@ def remarks(report: Report) -> list[str]:
         f"{_percent(ENGINE_SPREAD_LIMIT)}"
         + (", so read small differences with care." if spread > ENGINE_SPREAD_LIMIT else ".")
     )
+    load = offered_load(report)
+    if load is not None:
+        said.append(f"Offered load under fcfs: {load:.2f} x what the engine wrote per second.")
     lengths = length_figures(report)
     if lengths:
         quantiles = ", ".join(f"{p} {lengths[p]:.0f}" for p in ("p10", "p25", "p50", "p75", "p90"))

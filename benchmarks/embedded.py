@@ -1,0 +1,300 @@
+"""The figures of the README: policies compared on the embedded engine.
+
+    python benchmarks/embedded.py --parts overload,half --seeds 5
+    python benchmarks/embedded.py --parts sharegpt --sharegpt-path FILE
+    python benchmarks/embedded.py --parts none          # only write the documents again
+
+Each part is one `lengthwise bench --compare` in results/embedded/PART; what is there is not run
+again, so an interrupted part goes on. Afterwards every part that is complete or partial is checked
+against the bars, and benchmarks/embedded.json, docs/benchmarks.md and the marked block of
+README.md are written from the runs. No figure there is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNS = ROOT / "results" / "embedded"
+BEGIN, END = "<!-- benchmark:embedded -->", "<!-- /benchmark:embedded -->"
+CAP_TOKENS = 256
+GOODPUT = ("ttft:10000", "e2el:30000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One comparison: its load, its policies, and what a reader calls it."""
+
+    title: str
+    overload: float
+    policies: str
+    default_seeds: int
+    dataset: tuple[str, ...] = ()
+
+
+PARTS = {
+    "overload": Part(
+        title="Mixture, 1.5x overload",
+        overload=1.5,
+        policies="fcfs,sjf,ssjf,oracle,oracle-aged",
+        default_seeds=5,
+    ),
+    "half": Part(
+        title="Mixture, 0.5x load",
+        overload=0.5,
+        policies="fcfs,ssjf,oracle-aged",
+        default_seeds=3,
+    ),
+    "sharegpt": Part(
+        title="ShareGPT first turns, 1.5x overload",
+        overload=1.5,
+        policies="fcfs,sjf,ssjf,oracle",
+        default_seeds=1,
+        dataset=("--dataset-name", "sharegpt", "--dataset-path"),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One promise and what was measured; `value` None means that it was not run."""
+
+    what: str
+    wanted: str
+    value: float | None
+    met: bool
+    shown: str
+
+
+def main() -> None:
+    """Run what is asked for, check, write."""
+    options = _arguments()
+    parts = [] if options.parts == "none" else options.parts.split(",")
+    for name in parts:
+        if name not in PARTS:
+            sys.exit(f"unknown part {name!r} (allowed: none, {', '.join(PARTS)})")
+        _run_part(name, options)
+    found = {
+        name: json.loads((RUNS / name / "comparison.json").read_text(encoding="utf-8"))
+        for name in PARTS
+        if (RUNS / name / "comparison.json").exists()
+    }
+    if not found:
+        sys.exit(f"no finished part in {RUNS}")
+    bars = check(found)
+    for bar in bars:
+        print(f"{'met    ' if bar.met else 'NOT MET'}  {bar.what}: {bar.shown} (bar: {bar.wanted})")
+    write(found, bars)
+
+
+def check(found: dict[str, Any]) -> list[Bar]:
+    """Hold the figures against the bars, all requests, seeds pooled."""
+    bars: list[Bar] = []
+    if overload := found.get("overload"):
+        bars += _overload_bars(overload)
+    if half := found.get("half"):
+        bars.append(
+            Bar(
+                what="0.5x load: the output says that no queue formed",
+                wanted="it does",
+                value=None,
+                met=half["queue_formed"] is False,
+                shown="it does" if half["queue_formed"] is False else "it does not",
+            )
+        )
+        for policy in half["policies"]:
+            if policy != "fcfs":
+                change = _figure(half, policy, "mean_e2el_change")
+                bars.append(_at_most(f"0.5x load: {policy} mean E2EL vs fcfs", abs(change), 0.10))
+    return bars
+
+
+def write(found: dict[str, Any], bars: list[Bar]) -> None:
+    """Write the JSON, the docs page, the picture and README's block from the same objects."""
+    machine = describe_machine()
+    saved = ROOT / "benchmarks" / "embedded.json"
+    document = {"machine": machine, "bars": [vars(bar) for bar in bars], "parts": found}
+    saved.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    docs = ROOT / "docs"
+    docs.mkdir(exist_ok=True)
+    for name in found:
+        picture = RUNS / name / "comparison.png"
+        if picture.exists():
+            shutil.copyfile(picture, docs / f"benchmark-{name}.png")
+    (docs / "benchmarks.md").write_text(_page(found, bars, machine), encoding="utf-8")
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    if BEGIN in text and END in text:
+        before, rest = text.split(BEGIN, 1)
+        block = _block(found, bars, machine)
+        after = rest.split(END, 1)[1]
+        readme.write_text(f"{before}{BEGIN}\n{block}\n{END}{after}", encoding="utf-8")
+    else:
+        print(f"README.md has no {BEGIN} ... {END} block: left as it is")
+
+
+def describe_machine() -> str:
+    """Say in one line what the figures were measured on."""
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.processor() or "unknown CPU",
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    engine = importlib.metadata.version("xllamacpp")
+    return (
+        f"{os.cpu_count()} cores ({cpu}), {memory:.0f} GB, {platform.system()}, "
+        f"Python {platform.python_version()}, xllamacpp {engine}, SmolLM2-135M-Instruct Q4_1"
+    )
+
+
+def _run_part(name: str, options: argparse.Namespace) -> None:
+    part = PARTS[name]
+    dataset = list(part.dataset)
+    if dataset:
+        if options.sharegpt_path is None:
+            sys.exit(f"--parts {name} needs --sharegpt-path FILE")
+        dataset.append(str(options.sharegpt_path.resolve()))
+    command = [
+        *(sys.executable, "-m", "lengthwise", "bench", "--compare", part.policies),
+        *("--overload", str(part.overload), "--duration-s", str(options.duration_s)),
+        *("--num-seeds", str(options.seeds or part.default_seeds)),
+        *("--threads", str(options.threads), "--slots", str(options.slots)),
+        *("--max-tokens", str(CAP_TOKENS), "--include-usage", "--result-dir", str(RUNS / name)),
+        *(word for target in GOODPUT for word in ("--goodput", target)),
+        *dataset,
+    ]
+    print("$", " ".join(command), flush=True)
+    subprocess.run(command, check=True, cwd=ROOT)
+
+
+def _overload_bars(overload: dict[str, Any]) -> list[Bar]:
+    bars: list[Bar] = []
+    if "sjf" in overload["policies"]:
+        bars += [
+            _at_most("sjf mean E2EL vs fcfs", _figure(overload, "sjf", "mean_e2el_change"), -0.40),
+            _at_most("sjf median TTFT vs fcfs", _figure(overload, "sjf", "p50_ttft_change"), -0.80),
+        ]
+    if "ssjf" in overload["policies"]:
+        share = _figure(overload, "ssjf", "share_of_oracle-aged_gain")
+        bars += [
+            _at_most(
+                "ssjf mean E2EL vs fcfs", _figure(overload, "ssjf", "mean_e2el_change"), -0.33
+            ),
+            _at_least("ssjf share of oracle-aged's gain", share, 0.80),
+            _at_most("ssjf p99 E2EL vs fcfs", _figure(overload, "ssjf", "p99_e2el_change"), 0.20),
+            _at_most(
+                "ssjf slowest request vs fcfs", _figure(overload, "ssjf", "max_e2el_change"), 0.20
+            ),
+        ]
+    return [
+        *bars,
+        _at_most("engine speeds of the runs differ by", overload["engine_spread"], 0.10),
+        _at_least("share of answers at the cap", overload["output_lengths"]["share_at_cap"], 0.25),
+    ]
+
+
+def _figure(part: dict[str, Any], policy: str, key: str) -> Any:
+    return part["policies"][policy]["slices"]["all"][key]
+
+
+def _at_most(what: str, value: float | None, limit: float) -> Bar:
+    met = value is not None and value <= limit
+    shown = "not run" if value is None else f"{100 * value:+.1f} %"
+    return Bar(what=what, wanted=f"at most {100 * limit:+.0f} %", value=value, met=met, shown=shown)
+
+
+def _at_least(what: str, value: float | None, limit: float) -> Bar:
+    met = value is not None and value >= limit
+    shown = "not run" if value is None else f"{100 * value:.1f} %"
+    return Bar(what=what, wanted=f"at least {100 * limit:.0f} %", value=value, met=met, shown=shown)
+
+
+def _bars_table(bars: list[Bar]) -> str:
+    lines = ["| bar | wanted | measured | |", "| --- | ---: | ---: | --- |"]
+    lines += [
+        f"| {bar.what} | {bar.wanted} | {bar.shown} | {'met' if bar.met else '**not met**'} |"
+        for bar in bars
+    ]
+    return "\n".join(lines)
+
+
+def _block(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
+    """README's part: the overload table in short, the picture, the bars."""
+    lines = [f"Measured by `python benchmarks/embedded.py` on {machine}.", ""]
+    if overload := found.get("overload"):
+        lines += [_engine_line(overload), ""]
+        lines += [_short_table(overload), ""]
+        lines += ["![CDF of end-to-end latency per policy](docs/benchmark-overload.png)", ""]
+    return "\n".join([*lines, _bars_table(bars)])
+
+
+def _short_table(part: dict[str, Any]) -> str:
+    header = ["policy", "TTFT p50 (s)", "E2EL mean (s)", "p50", "p90", "p99", "slowest"]
+    header += ["mean vs fcfs", "tok/s"]
+    keys = ["p50_ttft_s", "mean_e2el_s", "p50_e2el_s", "p90_e2el_s", "p99_e2el_s", "max_e2el_s"]
+    lines = ["| " + " | ".join(header) + " |", "|".join(["| ---", *[" ---: "] * 8, ""])]
+    for policy in part["policies"]:
+        values = [f"{_figure(part, policy, key):.1f}" for key in keys]
+        values.append(f"{100 * _figure(part, policy, 'mean_e2el_change'):+.1f} %")
+        values.append(f"{_figure(part, policy, 'output_throughput'):.0f}")
+        lines.append("| " + " | ".join([policy, *values]) + " |")
+    return "\n".join(lines)
+
+
+def _engine_line(part: dict[str, Any]) -> str:
+    settings = part["settings"]
+    measured = settings["calibration"]
+    return (
+        f"`lengthwise serve {' '.join(settings['serve_arguments'])}`: "
+        f"{measured['engine_tokens_per_s']:.1f} tok/s with all slots busy, mean answer "
+        f"{measured['mean_output_tokens']:.1f} tokens: {measured['request_rate']:.3f} requests/s."
+    )
+
+
+def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
+    """Lay out docs/benchmarks.md: every table of every part, as `bench --compare` wrote it."""
+    lines = [
+        "# Benchmarks on the embedded engine",
+        "",
+        f"Written by `python benchmarks/embedded.py`; do not edit. Machine: {machine}.",
+        "",
+        "## Bars",
+        "",
+        _bars_table(bars),
+        "",
+    ]
+    for name, part in found.items():
+        lines += [f"# {PARTS[name].title}", "", _engine_line(part), ""]
+        lines += [f"![CDF of end-to-end latency](benchmark-{name}.png)", ""]
+        table = (RUNS / name / "comparison.md").read_text(encoding="utf-8")
+        lines += table.splitlines()[1:]  # its heading is replaced by the part's
+    return "\n".join(lines) + "\n"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", default="overload,half", help="none, or of " + ",".join(PARTS))
+    parser.add_argument("--seeds", type=int, help="seeds of each part (default: its own)")
+    parser.add_argument("--duration-s", type=float, default=120.0)
+    parser.add_argument("--threads", type=int, default=2, help="of the engine (quiet machine: 2)")
+    parser.add_argument("--slots", type=int, default=8, help="of the engine")
+    parser.add_argument("--sharegpt-path", type=Path, help="a ShareGPT JSON list")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

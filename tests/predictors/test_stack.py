@@ -1,0 +1,125 @@
+"""The cheap tier: what it must rank, whatever it was trained on."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import pytest
+
+from lengthwise.predictors import load_predictor
+from lengthwise.predictors.base import Message, Prompt
+from lengthwise.predictors.features import COUNT, NAMES, history_of, row, view
+from lengthwise.predictors.reading import MAX_CHARS, hashes, read
+from lengthwise.predictors.stack import blend
+from lengthwise.predictors.stated import NOTHING, Kind, Stated
+
+
+@pytest.fixture(scope="module")
+def default():
+    """Load the shipped model."""
+    return load_predictor("default")
+
+
+def mean(predictor, text):
+    """Mean predicted length of a plain prompt."""
+    return predictor.predict(Prompt.of(text)).mean
+
+
+def test_prompts_that_state_their_length_are_ranked_by_it(default):
+    """One word before one sentence before a paragraph before an essay."""
+    texts = (
+        "In one word, what is the moon made of?",
+        "In one sentence, what is the moon made of?",
+        "In one paragraph, what is the moon made of?",
+        "Write an essay about what the moon is made of.",
+    )
+    means = [mean(default, text) for text in texts]
+    assert means == sorted(means)
+    assert means[-1] > 10 * means[0]
+
+
+def test_past_answers_draw_the_prediction(default):
+    """The same last question is predicted longer after long answers than after short ones."""
+
+    def after(answer):
+        said = (Message("user", "Go."), Message("assistant", answer), Message("user", "And then?"))
+        return default.predict(Prompt(messages=said)).mean
+
+    assert after("Yes.") < mean(default, "And then?") < after("It is a long story. " * 200)
+
+
+def test_a_stated_length_outweighs_the_conversation(default):
+    """After long answers, a question for one word is still predicted short."""
+    long = Message("assistant", "It is a long story. " * 200)
+    asked = (Message("user", "Go."), long, Message("user", "Answer in one word: is it over?"))
+    assert default.predict(Prompt(messages=asked)).mean < 30
+
+
+def test_a_system_message_that_fixes_the_shape_counts(default):
+    """An operator's "answer yes or no" shortens what the user asks openly."""
+    question = Message("user", "Tell me about the war of the roses.")
+    told = Prompt(messages=(Message("system", "Answer only yes or no."), question))
+    assert default.predict(told).mean < 0.3 * default.predict(Prompt(messages=(question,))).mean
+
+
+def test_confidence_narrows_the_distribution(default):
+    """The spread, as p90 over p10, is smaller where the length is stated."""
+
+    def width(text):
+        said = default.predict(Prompt.of(text))
+        return said.quantile(0.9) / said.quantile(0.1)
+
+    assert width("In one word: why?") < width("Why do people like the sea so much?")
+
+
+def test_blending_without_priors_changes_nothing():
+    """No history and nothing stated leave the trees' word as it is."""
+    assert blend(5.0, NOTHING, history_of(())) == 5.0
+
+
+def test_a_stated_size_pulls_in_log_space_by_its_confidence():
+    """Half the confidence goes half the way."""
+    said = Stated(Kind.MEASURED, math.exp(3.0), 0.5)
+    assert blend(5.0, said, history_of(())) == pytest.approx(4.0)
+
+
+def test_a_row_has_a_number_for_every_name():
+    """The features line up with their names, whatever the text."""
+    for text in ("", "a", "Why? " * 900):
+        seen = view(Prompt.of(text))
+        assert len(row(seen.reading, seen.stated, 0.0)) == COUNT == len(NAMES)
+
+
+def test_a_long_text_is_cut_to_its_ends():
+    """Head and tail are kept, the true size is known."""
+    reading = read("begin " + "x" * 100_000 + " end")
+    assert reading.words[0] == "begin"
+    assert reading.words[-1] == "end"
+    assert len(reading.text) <= MAX_CHARS + 1
+    assert reading.chars == 100_010
+
+
+def test_hashes_do_not_depend_on_the_process():
+    """The hashed n-grams are those of the training process, under any hash seed."""
+    code = "from lengthwise.predictors.reading import hashes; print(sorted(hashes(['tell', 'me'])))"
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert seen == {f"{sorted(hashes(['tell', 'me']))}\n".encode()}
+
+
+def test_naming_a_predictor_imports_no_numpy():
+    """The registry and the seam stay light; numpy comes with the model."""
+    code = (
+        "import sys, lengthwise, lengthwise.predictors, lengthwise.predictors.base;"
+        "sys.exit('numpy' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, check=True)
