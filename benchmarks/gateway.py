@@ -271,8 +271,10 @@ def _table(figures: dict[str, Any]) -> str:
         ("what", "through the gateway", "straight at the stand-in", "difference"),
         ("---", "---", "---", "---"),
         (
-            f"median latency, {figures['rate']:.0f} requests/s, answer after "
-            f"{figures['delay_s'] * 1000:.0f} ms",
+            (
+                f"median latency, {figures['rate']:.0f} requests/s, answer after "
+                f"{figures['delay_s'] * 1000:.0f} ms"
+            ),
             f"{median('latency', 'gateway_median_ms'):.2f} ms",
             f"{median('latency', 'direct_median_ms'):.2f} ms",
             f"+{median('latency', 'added_median_ms'):.2f} ms",

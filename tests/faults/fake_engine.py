@@ -118,13 +118,11 @@ class FakeEngine:
             answer, digest = await self._answer(request, fields)
             row[2] = digest
             got.done = True
+        except (asyncio.CancelledError, ConnectionError):
+            got.closed = True
+            raise
+        else:
             return answer
-        except asyncio.CancelledError:
-            got.closed = True
-            raise
-        except ConnectionError:
-            got.closed = True
-            raise
         finally:
             self.running -= 1
             self.released.set()
