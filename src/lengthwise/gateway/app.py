@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import random
+import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -283,6 +284,9 @@ async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None =
     Calls `on_ready` with the base URL. Raises ConfigError where it cannot start.
     """
     gateway = Gateway(config)
+    # Each client and each running request is a descriptor; the usual soft limit is 1,024.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[None] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
