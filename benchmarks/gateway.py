@@ -77,6 +77,7 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "load_before": os.getloadavg()[0],
         "predictor": options.predictor,
         "delay_s": DELAY_S,
         "rate": RATE,
@@ -302,7 +303,8 @@ def _table(figures: dict[str, Any]) -> str:
     seeds = len(figures["latency"])
     runs = "one run" if seeds == 1 else f"medians of {seeds} runs"
     where = "load generator, gateway and stand-in share the machine"
-    lines.append(f"\n{figures['date'][:10]}, {figures['machine']}, {runs}; {where}.")
+    others = f"load average of everything else before it: {figures['load_before']:.1f}"
+    lines.append(f"\n{figures['date'][:10]}, {figures['machine']}, {runs}; {where}; {others}.")
     return "\n".join(lines)
 
 

@@ -21,7 +21,7 @@ from lengthwise.errors import ConfigError, RequestError
 from lengthwise.gateway import headers as hdr
 from lengthwise.gateway.answers import error_response
 from lengthwise.gateway.checks import check_framing, read_body
-from lengthwise.gateway.driver import Driver, Ticket
+from lengthwise.gateway.driver import Driver
 from lengthwise.gateway.exchange import Desk, Exchange
 from lengthwise.gateway.fleet import Fleet
 from lengthwise.gateway.forecast import Forecaster
@@ -82,7 +82,11 @@ class Gateway:
             max_waiting=config.max_waiting,
             max_waiting_tokens=config.max_waiting_tokens,
         )
-        self.driver = Driver(scheduler, on_dispatch=self._on_dispatch, on_answer=self._on_answer)
+        self.driver = Driver(
+            scheduler,
+            on_dispatch=self.metrics.dispatched,
+            on_answer=lambda _, outcome: self.metrics.ended(outcome.value),
+        )
         self.fleet = Fleet(config, self.driver)
         self._refusal = Refusals(self.fleet, self.driver, self._rng)
         self.forecaster = Forecaster(
@@ -252,16 +256,6 @@ class Gateway:
         return prediction
 
     # --- endings --------------------------------------------------------------------------
-
-    def _on_dispatch(self, ticket: Ticket, overtook: bool) -> None:
-        if ticket.dispatched_s is not None:
-            waited_s = ticket.dispatched_s - ticket.request.arrival_s
-            self.metrics.queue_time.observe(waited_s)
-        if overtook:
-            self.metrics.reordered.inc()
-
-    def _on_answer(self, _: Ticket, outcome: Outcome) -> None:
-        self.metrics.ended(outcome.value)
 
     async def _listen(self) -> str:
         config = self.config
