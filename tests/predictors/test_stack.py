@@ -11,9 +11,9 @@ import pytest
 from lengthwise.predictors import load_predictor
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.predictors.features import COUNT, NAMES, history_of, row, view
+from lengthwise.predictors.kinds import NOTHING, Kind, Stated
 from lengthwise.predictors.reading import MAX_CHARS, hashes, read
 from lengthwise.predictors.stack import blend
-from lengthwise.predictors.stated import NOTHING, Kind, Stated
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lengthwise.predictors.kinds import Kind
 from lengthwise.predictors.reading import read
-from lengthwise.predictors.stated import Kind, stated
+from lengthwise.predictors.stated import stated
 
 EXAMPLES = [
     # text, kind, least and most tokens

@@ -6,8 +6,9 @@ from math import log, log1p
 from typing import TYPE_CHECKING, NamedTuple
 
 from lengthwise.predictors import vocabulary as v
+from lengthwise.predictors.kinds import Kind, Stated
 from lengthwise.predictors.reading import Reading, ascii_share_of, cut, read, tokens_of
-from lengthwise.predictors.stated import Kind, Stated, stated
+from lengthwise.predictors.stated import stated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

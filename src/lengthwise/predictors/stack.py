@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
     from lengthwise.predictors.base import Prompt
-    from lengthwise.predictors.stated import Stated
+    from lengthwise.predictors.kinds import Stated
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -8,22 +8,20 @@ rule that applies wins. Sizes are round numbers for an English answer without or
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from lengthwise.predictors import vocabulary as v
+from lengthwise.predictors.given import extract, label, quoted, rework
+from lengthwise.predictors.kinds import NOTHING, Kind, Stated
 from lengthwise.predictors.phrases import (
     answers_with_one,
-    asking_words,
     count_before,
     counted_items,
     is_list_lead,
     is_order,
     near,
-    payload_tokens,
     reasons,
 )
-from lengthwise.predictors.reading import tokens_of
 
 if TYPE_CHECKING:
     from lengthwise.predictors.reading import Reading
@@ -34,38 +32,6 @@ PLAIN_REQUEST_WORDS = 40
 #: A question on one fact has at most this many words; a sum told as a story may have more.
 FACT_QUESTION_WORDS = 18
 FACT_WORDS_AT_MOST = 40
-#: A short quote, and few words about what to do with it.
-QUOTE_TOKENS = 80.0
-QUOTE_ASKING_WORDS = 16
-
-
-class Kind(IntEnum):
-    """What sort of answer is asked for."""
-
-    NONE = 0
-    CLOSED = 1
-    MEASURED = 2
-    LABEL = 3
-    EXTRACT = 4
-    REWORK = 5
-    LISTING = 6
-    FORM = 7
-    CODE = 8
-    FACT = 9
-    BRIEF = 10
-    LONG = 11
-    CHAT = 12
-
-
-class Stated(NamedTuple):
-    """The kind of answer asked for, its size in tokens, and how far to trust that, in [0, 1)."""
-
-    kind: Kind
-    tokens: float
-    confidence: float
-
-
-NOTHING = Stated(Kind.NONE, 0.0, 0.0)
 
 
 def stated(reading: Reading) -> Stated:
@@ -144,63 +110,6 @@ def _measured(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | No
     if not largest:
         return None
     return Stated(Kind.MEASURED, largest, 0.8 if largest < 150 else 0.6)
-
-
-def _label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
-    """Classify, label, rate: a word from a given set."""
-    asked = (
-        not v.LABEL_VERBS.isdisjoint(words[:6])
-        or not v.LABEL_VERBS.isdisjoint(words[-8:])
-        or words[0] in v.LABEL_OPENERS
-        or (seen >= v.POLAR and near(words, *v.POLAR, reach=4))
-        or any(
-            not v.ASKING.isdisjoint(words[max(0, i - 3) : i])
-            for i, word in enumerate(words)
-            if word in v.LABEL_NOUNS
-        )
-    )
-    if not asked or not v.COMPOSING.isdisjoint(words[:4]):
-        return None
-    if reasons(words, seen):
-        return Stated(Kind.LABEL, 70.0, 0.35)
-    return Stated(Kind.LABEL, 8.0, 0.65)
-
-
-def _extract(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
-    """Extract the name; what date is mentioned in; return the fields as JSON."""
-    if seen & v.CODE_WORDS:
-        return None
-    size = min(payload_tokens(reading) or 40.0, 150.0)
-    if not v.EXTRACT_VERBS.isdisjoint(words[:8]):
-        tokens, trust = (20 + 0.8 * size, 0.5) if seen & v.STRUCTURED else (8 + 0.2 * size, 0.55)
-        return Stated(Kind.EXTRACT, tokens, trust)
-    if words[0] in ("list", "name", "find", "identify") and ":" in reading.text and size > 8:
-        return Stated(Kind.EXTRACT, 8 + 0.35 * size, 0.45)
-    if len(words) <= 40 and payload_tokens(reading):
-        if seen & v.STRUCTURED and seen & v.MAKING:
-            return Stated(Kind.EXTRACT, 20 + size, 0.45)
-        if words[0] in ("identify", "find"):
-            return Stated(Kind.EXTRACT, 18.0, 0.45)
-    return None
-
-
-def _rework(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
-    """Translate, correct, rewrite, sort, summarise a text that is given: as long as its source."""
-    at_end = (word for word in words[-6:] if word in v.REWORK_AT_END)
-    verb = next((word for word in words[:6] if word in v.REWORK_RATIO), None) or next(at_end, None)
-    if verb is None:
-        return None
-    ratio = v.REWORK_RATIO[verb]
-    size = payload_tokens(reading)
-    if not size:
-        if verb in v.NEEDS_PAYLOAD or reading.chars > 160:
-            return None
-        size = tokens_of(max(reading.chars - 25, 8), reading.ascii_share)
-    if seen & v.CODE_WORDS:
-        return Stated(Kind.REWORK, size + 90, 0.3)
-    if verb in v.SUMMARY_VERBS:
-        return Stated(Kind.REWORK, min(max(ratio * size, 30.0), 200.0), 0.45)
-    return Stated(Kind.REWORK, 4 + ratio * size, 0.7 if size < 100 else 0.5)
 
 
 def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
@@ -291,23 +200,6 @@ def _long(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     return None
 
 
-def _quoted(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
-    """Do something short with a short quoted text: the answer is about as long as the quote.
-
-    A choice between things ("urgent or not urgent?") or a question on the quote is shorter.
-    """
-    size = payload_tokens(reading)
-    if not size or reading.text.count('"') < 2 or size > QUOTE_TOKENS:
-        return None
-    if asking_words(reading) > QUOTE_ASKING_WORDS or reasons(words, seen):
-        return None
-    if "or" in words[:8]:
-        return Stated(Kind.LABEL, 12.0, 0.45)
-    if words[0] in v.QUESTIONING:
-        return Stated(Kind.EXTRACT, 12 + 0.4 * size, 0.45)
-    return Stated(Kind.REWORK, 8 + size, 0.5)
-
-
 def _chat(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Greet, thank, agree."""
     if len(words) <= 4 and seen & v.GREETINGS:
@@ -318,14 +210,14 @@ def _chat(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
 RULES = (
     _closed,
     _measured,
-    _label,
-    _extract,
-    _rework,
+    label,
+    extract,
+    rework,
     _listing,
     _form,
     _code,
     _brief,
-    _quoted,
+    quoted,
     _fact,
     _long,
     _chat,
