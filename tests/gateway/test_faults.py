@@ -100,6 +100,28 @@ async def test_what_an_engine_did_not_accept_moves_to_another():
         await dead.start()
 
 
+async def test_nothing_is_generated_twice_while_engines_die_and_return():
+    """One of three engines dies and returns five times: one answer each, one generation at most."""
+    async with (
+        FakeEngine(slots=4, script=Script(delay_s=0.01)) as one,
+        FakeEngine(slots=4, script=Script(delay_s=0.01)) as two,
+        FakeEngine(slots=4, script=Script(delay_s=0.01)) as three,
+        serving(one, two, three, probe_interval_s=0.02) as gateway,
+    ):
+        tasks = {f"u{i}": post(gateway, chat(uuid=f"u{i}", stream=i % 2 > 0)) for i in range(300)}
+        for _ in range(5):
+            three.arrived.clear()
+            await three.arrived.wait()
+            await three.stop()
+            await three.start()
+        answers = dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
+        generated = [row[0] for engine in (one, two, three) for row in engine.ledger]
+        assert len(generated) == len(set(generated))
+        assert {answer.status for answer in answers.values()} <= {200, 502}
+        assert {key for key, answer in answers.items() if answer.status == 200} <= set(generated)
+        assert sum(answer.status == 200 for answer in answers.values()) > 250
+
+
 async def test_five_failures_in_a_row_open_the_breaker():
     """An engine that takes requests and breaks them off is left alone for a while."""
     async with (

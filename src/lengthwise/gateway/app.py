@@ -42,8 +42,7 @@ if TYPE_CHECKING:
 
 #: Bodies above this are parsed in a thread, so that the loop never stands still for one.
 _INLINE_BODY_BYTES = 64 * 1024
-_ABORT_GRACE_S = 1.0
-_CLOSE_GRACE_S = 1.0
+_GRACE_S = 1.0
 
 
 class Gateway:
@@ -123,7 +122,7 @@ class Gateway:
         self.driver.close(Outcome.SHUTDOWN)
         self.driver.abort_running()
         try:
-            async with asyncio.timeout(_ABORT_GRACE_S):
+            async with asyncio.timeout(_GRACE_S):
                 await self.driver.idle()
         except TimeoutError:
             pass  # the server's own shutdown cancels whoever is left
@@ -175,8 +174,8 @@ class Gateway:
         listing = self.fleet.models_json
         if listing is None:
             raise self._refusal(Outcome.ENGINE_DOWN)
-        own = {hdr.REQUEST_ID: request_id}
-        return web.Response(body=listing, content_type="application/json", headers=own)
+        own = {hdr.REQUEST_ID: request_id, "Content-Type": "application/json"}
+        return web.Response(body=listing, headers=own)
 
     async def _health(self, _: web.BaseRequest, __: str) -> web.StreamResponse:
         return web.json_response({"status": "ok"})
@@ -260,14 +259,13 @@ class Gateway:
     async def _listen(self) -> str:
         config = self.config
         server = GuardedServer(self.handle, config)
-        self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_GRACE_S)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, config.host, config.port, backlog=1024).start()
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {config.host}:{config.port}: {error.strerror or error}"
-            ) from error
+            where = f"{config.host}:{config.port}"
+            raise ConfigError(f"cannot listen on {where}: {error.strerror}") from error
         host, port = self._runner.addresses[0][:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -290,8 +288,7 @@ async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None =
         if on_ready is not None:
             on_ready(url)
         await signals.get()
-        drain = asyncio.ensure_future(gateway.drain())
-        again = asyncio.ensure_future(signals.get())
+        drain, again = map(asyncio.ensure_future, (gateway.drain(), signals.get()))
         await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
         if not drain.done():
