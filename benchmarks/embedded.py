@@ -238,14 +238,14 @@ def _block(found: dict[str, Any], machine: str) -> str:
     if overload := found.get("overload"):
         seeds = len(overload["policies"]["fcfs"]["engine_tokens_per_s"])
         lines += [_short_table(overload), ""]
+        load = overload["offered_load"]
         lines += [
-            (
-                f"Two minutes of arrivals at {overload['offered_load']:.2f}x of what the engine can "
-                f"write, {seeds} seeds pooled; an oracle knows the true lengths. "
-                f"{_engine_line(overload)} "
-                f"`python benchmarks/embedded.py` on {machine}. Everything else, the light load and "
-                "what was promised and not reached: [docs/benchmarks.md](docs/benchmarks.md)."
-            ),
+            f"Two minutes of arrivals at {load:.2f}x of what the engine can write, {seeds} seeds",
+            "pooled; an oracle knows the true lengths.",
+            _engine_line(overload),
+            f"`python benchmarks/embedded.py` on {machine}.",
+            "The light load, the halves, and what was promised and not reached:",
+            "[docs/benchmarks.md](docs/benchmarks.md).",
             "",
         ]
         lines += ["![CDF of end-to-end latency per policy](docs/benchmark-overload.png)"]
