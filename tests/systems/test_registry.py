@@ -56,5 +56,5 @@ def test_where_the_batch_has_room_every_policy_is_the_same(system):
 
 def test_an_unknown_system_is_refused_with_the_nearest_name():
     """A misspelt policy is answered with what was probably meant, and with all there are."""
-    with pytest.raises(ConfigError, match=r"'sssjf'.*did you mean 'ssjf'.*allowed: fcfs"):
+    with pytest.raises(ConfigError, match=r"'sssjf'.*did you mean 'ssjf'.*allowed: edf"):
         find_system("sssjf")

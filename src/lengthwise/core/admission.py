@@ -1,8 +1,15 @@
-"""How many may run: slots, held per place (an engine or a server)."""
+"""How many may run: slots, held per place (an engine or a server), and rules on memory."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
 from lengthwise.errors import IllegalEventError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Slots:
@@ -57,3 +64,123 @@ class Slots:
             held[place] += count
         if held != self.taken:
             raise AssertionError(f"slots taken {self.taken} but held {held}")
+
+
+class Footprint(NamedTuple):
+    """What a rule on memory may know of a request: tokens to hold now, and how many are output."""
+
+    id: int
+    tokens: int
+    attained_tokens: int
+    max_tokens: int | None
+
+
+class AdmissionRule(Protocol):
+    """Says whether the head of the queue may join those who run, beyond fitting right now.
+
+    A host asks only where somebody runs (an empty engine takes anybody), and again only when the
+    running set or the head has changed.
+    """
+
+    @property
+    def window(self) -> int:
+        """How many of the last finished outputs it wants to see."""
+        ...
+
+    def admits(
+        self,
+        newcomer: Footprint,
+        running: Sequence[Footprint],
+        finished: Sequence[int],
+        cache_tokens: int,
+    ) -> bool:
+        """Whether to admit; `finished` are the last outputs in tokens, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveMax:
+    """Admit only what fits if everybody writes to the limit: no preemption, and a half-empty cache.
+
+    `default_max_tokens` stands in where the client named no cap.
+    """
+
+    default_max_tokens: int = 2048
+    window: int = 1
+
+    def admits(
+        self,
+        newcomer: Footprint,
+        running: Sequence[Footprint],
+        finished: Sequence[int],  # noqa: ARG002  # the seam's signature
+        cache_tokens: int,
+    ) -> bool:
+        """Whether prompts and caps of all together fit the cache."""
+        return sum(self._most(one) for one in (newcomer, *running)) <= cache_tokens
+
+    def _most(self, one: Footprint) -> int:
+        cap = self.default_max_tokens if one.max_tokens is None else one.max_tokens
+        return one.tokens - one.attained_tokens + cap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastFuture:
+    """Admit while the predicted peak of memory fits (arXiv 2507.10150; released code at d93ff69).
+
+    Everybody's output is drawn from the last `window` finished ones, given what it has attained;
+    the largest of a few draws is taken, as one draw of u^(1/draws). Each request keeps its u, a
+    hash of (seed, id), so that the answer is a function of the state. At first half of the
+    window is `default_max_tokens`, which what finishes drives out.
+    """
+
+    window: int = 200
+    reserved: float = 0.05
+    default_max_tokens: int = 2048
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.window < 1:
+            raise ValueError(f"window must be at least 1, not {self.window!r}")
+        if not 0 <= self.reserved < 1:
+            raise ValueError(f"reserved lies in [0, 1), not {self.reserved!r}")
+
+    def admits(
+        self,
+        newcomer: Footprint,
+        running: Sequence[Footprint],
+        finished: Sequence[int],
+        cache_tokens: int,
+    ) -> bool:
+        """Whether the peak, as requests end in the order of what remains, stays in the cache."""
+        fillers = min(self.window // 2, self.window - len(finished))
+        past = sorted((*finished, *(self.default_max_tokens,) * fillers))
+        draws = min(5, 200 // (len(running) + 1) + 1)
+        batch = sorted(
+            (-self._remaining(one, past, draws), one.tokens) for one in (newcomer, *running)
+        )
+        used, peak = 0, 0.0
+        for rank, (minus_remaining, tokens) in enumerate(batch, start=1):
+            used += tokens
+            peak = max(peak, used - minus_remaining * rank)
+        return peak < (1 - self.reserved) * cache_tokens
+
+    def _remaining(self, one: Footprint, past: list[int], draws: int) -> float:
+        cap = self.default_max_tokens if one.max_tokens is None else one.max_tokens
+        first = bisect_right(past, one.attained_tokens)
+        if first == len(past):
+            return float(max(cap - one.attained_tokens, 1))
+        largest: float = _uniform(self.seed, one.id) ** (1 / draws)
+        at = first + largest * (len(past) - 1 - first)
+        low = int(at)
+        high = min(low + 1, len(past) - 1)
+        length = past[low] + (at - low) * (past[high] - past[low])
+        return max(min(length, cap) - one.attained_tokens, 1.0)
+
+
+def _uniform(seed: int, id_: int) -> float:
+    """Hash to [0, 1): splitmix64 (Steele, Lea and Flood 2014), the same on every machine."""
+    mask = 2**64 - 1
+    z = ((seed << 32) + id_ + 1) * 0x9E3779B97F4A7C15 & mask
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+    return (z ^ z >> 31) / 2**64

@@ -60,6 +60,18 @@ class Rescues(Protocol):
         ...
 
 
+@runtime_checkable
+class Falls(Protocol):
+    """A policy whose key only falls with progress, but at crossings that it declares.
+
+    A host may then take an old key as an upper bound of the present one and skip what lies between.
+    """
+
+    def rises_at(self, request: Request) -> float:
+        """Attained tokens, above the present ones, from which the key may be larger again."""
+        ...
+
+
 class Rank(NamedTuple):
     """Where a request stands; ranks compare as the queue orders."""
 

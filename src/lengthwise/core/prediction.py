@@ -96,6 +96,11 @@ class Prediction:
         alive = self.lengths[bisect_right(self.lengths, attained) :]
         return Prediction(tuple(length - attained for length in alive or (self._past(attained),)))
 
+    def next_atom(self, attained: float) -> float:
+        """Smallest atom above `attained`; past the last one, the doubled one of `remaining`."""
+        at = bisect_right(self.lengths, attained)
+        return self.lengths[at] if at < len(self.lengths) else self._past(attained)
+
     def gittins(self, attained: float = 0.0) -> float:
         """Gittins index of the residual as a cost, tokens: smaller runs first; one atom gives SRPT.
 

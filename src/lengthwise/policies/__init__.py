@@ -2,6 +2,21 @@
 
 from lengthwise.policies.aging import HRRN, Aged
 from lengthwise.policies.bounds import PaperRule
-from lengthwise.policies.size import FCFS, SJF, SRPT
+from lengthwise.policies.deadline import EDF, Priority
+from lengthwise.policies.gittins import Gittins
+from lengthwise.policies.mlfq import MLFQ
+from lengthwise.policies.size import FCFS, SJF, SRPT, PromptSJF
 
-__all__ = ["FCFS", "HRRN", "SJF", "SRPT", "Aged", "PaperRule"]
+__all__ = [
+    "EDF",
+    "FCFS",
+    "HRRN",
+    "MLFQ",
+    "SJF",
+    "SRPT",
+    "Aged",
+    "Gittins",
+    "PaperRule",
+    "Priority",
+    "PromptSJF",
+]

@@ -38,6 +38,19 @@ class SJF:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptSJF:
+    """Shortest prompt first: size without any prediction (SGLang's and others' stand-in)."""
+
+    name: ClassVar[str] = "prompt-sjf"
+    rekey: ClassVar[Rekey] = Rekey.NEVER
+    preempts: ClassVar[bool] = False
+
+    def key(self, request: Request, now: float) -> float:  # noqa: ARG002
+        """Prompt, tokens."""
+        return request.prompt_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class SRPT:
     """Shortest predicted remaining answer first, displacing longer ones (Schrage 1968)."""
 
@@ -48,3 +61,7 @@ class SRPT:
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002
         """Predicted output still to come, tokens."""
         return request.expected_remaining_tokens
+
+    def rises_at(self, request: Request) -> float:
+        """Return the next atom: past it, what remains is predicted anew."""
+        return request.prediction.capped(request.max_tokens).next_atom(request.attained_tokens)

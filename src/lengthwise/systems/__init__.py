@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 from lengthwise.errors import ConfigError
-from lengthwise.systems import fcfs, hrrn, sjf, srpt, ssjf, ssjf_paper
+from lengthwise.systems import (
+    edf,
+    fastserve,
+    fcfs,
+    gittins,
+    hrrn,
+    mlfq,
+    priority,
+    prompt_sjf,
+    sjf,
+    srpt,
+    ssjf,
+    ssjf_paper,
+)
 from lengthwise.systems.system import System
 
 __all__ = ["SYSTEMS", "System", "find_system"]
 
 SYSTEMS: tuple[System, ...] = tuple(
-    module.SYSTEM for module in (ssjf, ssjf_paper, sjf, srpt, hrrn, fcfs)
+    module.SYSTEM
+    for module in (
+        ssjf,
+        ssjf_paper,
+        sjf,
+        prompt_sjf,
+        srpt,
+        gittins,
+        hrrn,
+        mlfq,
+        fastserve,
+        edf,
+        priority,
+        fcfs,
+    )
 )
 
 
