@@ -60,7 +60,7 @@ class Gateway:
         rng: random.Random | None = None,
     ) -> None:
         self.config = config
-        self.system = find_system(config.scheduling_policy)
+        self.system = find_system(config.scheduling_policy, carried=())
         if not config.engines:
             raise ConfigError("a gateway needs at least one engine")
         self.predictor = predictor or load_predictor(config.predictor)
