@@ -34,14 +34,17 @@ class Job:
 
     @property
     def rank(self):
+        """Place in the order: key, arrival, id."""
         return (self.key, self.request.arrival_s, self.request.id)
 
     @property
     def target(self):
+        """Tokens that must be in the cache before the next one exists."""
         return self.prompt + self.generated
 
     @property
     def missing(self):
+        """Tokens of the target that are not in the cache."""
         return self.target - self.computed
 
 
@@ -75,6 +78,7 @@ class Stepper:
         self.finished = deque(maxlen=getattr(self.admission, "window", 1))
 
     def run(self):
+        """Serve everybody."""
         todo = deque(self.jobs)
         while todo or self.waiting or self.running:
             if not self.waiting and not self.running:
@@ -90,17 +94,21 @@ class Stepper:
     # 1. joining and keys
 
     def boundary(self):
+        """Multiple of rekey_s that passed last."""
         return math.floor((self.now + EPSILON_S) / self.rekey_s) * self.rekey_s
 
     def read_key(self, job):
+        """Read one key."""
         job.request.attained_tokens = job.generated
         job.key = self.policy.key(job.request, max(self.boundary(), job.request.arrival_s))
 
     def join(self, job):
+        """Let a newcomer wait."""
         self.read_key(job)
         self.waiting.append(job)
 
     def read_keys(self):
+        """Read the keys that may have changed."""
         if self.policy.rekey is Rekey.NEVER:
             return
         if self.policy.rekey is Rekey.WITH_TIME:
@@ -113,9 +121,11 @@ class Stepper:
     # preemption
 
     def blocks(self, tokens):
+        """Blocks that hold so many tokens."""
         return math.ceil(tokens / self.engine.block_size)
 
     def preempt(self, job):
+        """Take a running job off."""
         self.running.remove(job)
         self.version += 1
         self.free += job.held
@@ -127,6 +137,7 @@ class Stepper:
             job.computed = 0
 
     def displace(self):
+        """Preempt for waiting jobs, in order, running ones with strictly worse keys."""
         slots, free = self.engine.max_num_seqs - len(self.running), self.free
         preempted = []
         for job in sorted(self.waiting, key=lambda j: j.rank):
@@ -147,6 +158,7 @@ class Stepper:
         self.enqueue(preempted)
 
     def enqueue(self, jobs):
+        """Let preempted jobs wait."""
         for job in jobs:
             if self.policy.rekey is Rekey.WITH_TIME:
                 self.read_key(job)
@@ -176,6 +188,7 @@ class Stepper:
     # 3. admission
 
     def head(self):
+        """Job to admit next."""
         oldest = min(self.waiting, key=lambda j: (j.request.arrival_s, j.request.id))
         if isinstance(self.policy, Rescues) and self.policy.overdue(
             oldest.request, self.now - EPSILON_S
@@ -184,6 +197,7 @@ class Stepper:
         return min(self.waiting, key=lambda j: j.rank)
 
     def admit(self):
+        """Admit in order until the first that does not fit."""
         while self.waiting and len(self.running) < self.engine.max_num_seqs:
             left = self.budget - sum(j.taken for j in self.running)
             if left <= 0:
@@ -220,6 +234,7 @@ class Stepper:
     # 4. time
 
     def iterate(self):
+        """Run one iteration."""
         self.budget = self.engine.max_num_batched_tokens
         self.moved = 0
         self.iterations += 1
@@ -261,5 +276,5 @@ class Stepper:
 
 
 def footprint(job):
-    """What an admission rule may know of a request."""
+    """Say what an admission rule may know of a request."""
     return Footprint(job.request.id, job.target, job.generated, job.request.max_tokens)

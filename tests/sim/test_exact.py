@@ -57,7 +57,7 @@ RULES = {
 
 
 def world(seed, *, mode, n=60):
-    """A random trace and an engine that is scarce in something."""
+    """Draw a trace and an engine that is scarce in something."""
     rng = random.Random(seed)
     size = rng.choice((1, 2, 3, 4, 16))
     longest = rng.choice((4, 60))  # short prompts with long outputs are what runs out of blocks

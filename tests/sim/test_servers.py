@@ -144,7 +144,7 @@ def test_what_never_fits_is_refused_by_name():
         prompt_tokens=np.array([5, 5000]),
         output_tokens=np.array([5, 5]),
     )
-    with pytest.raises(BadInputError, match="request 1: .* KV cache of 960 tokens"):
+    with pytest.raises(BadInputError, match=r"request 1: .* KV cache of 960 tokens"):
         simulate(one, TIGHT, FCFS())
 
 

@@ -52,7 +52,7 @@ def residual_s(load, sizes, chances):
     return load * square / (2 * mean) * TOKEN_S
 
 
-def mean_wait(policy, load, sizes, chances, seed, n=4000):
+def mean_wait(policy, load, sizes, chances, seed, *, n=4000):
     """Mean wait on the job server, seconds."""
     trace = poisson(seed, load, sizes, chances, n)
     engine = JobEngine(const_latency_s=0.0, per_token_latency_s=TOKEN_S)
@@ -83,7 +83,7 @@ def test_sjf_and_two_classes_wait_as_cobham_says(policy, load):
     assert mean == pytest.approx(float(np.dot(chances, by_class)), abs=half)
 
 
-def mean_flow(policy, load, sizes, chances, seed, n=20_000):
+def mean_flow(policy, load, sizes, chances, seed, *, n=20_000):
     """Mean time in the iteration server with one sequence and swapping for free, seconds."""
     trace = poisson(seed, load, sizes, chances, n)
     engine = Engine(
