@@ -136,7 +136,7 @@ def write(found: dict[str, Any], bars: list[Bar]) -> None:
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     if BEGIN in text and END in text:
         before, rest = text.split(BEGIN, 1)
-        block = _block(found, bars, machine)
+        block = _block(found, machine)
         after = rest.split(END, 1)[1]
         readme.write_text(f"{before}{BEGIN}\n{block}\n{END}{after}", encoding="utf-8")
     else:
@@ -232,14 +232,24 @@ def _bars_table(bars: list[Bar]) -> str:
     return "\n".join(lines)
 
 
-def _block(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
-    """README's part: the overload table in short, the picture, the bars."""
-    lines = [f"Measured by `python benchmarks/embedded.py` on {machine}.", ""]
+def _block(found: dict[str, Any], machine: str) -> str:
+    """README's part: the overload table in short, what it was measured on, the picture."""
+    lines = []
     if overload := found.get("overload"):
-        lines += [_engine_line(overload), ""]
+        seeds = len(overload["policies"]["fcfs"]["engine_tokens_per_s"])
         lines += [_short_table(overload), ""]
-        lines += ["![CDF of end-to-end latency per policy](docs/benchmark-overload.png)", ""]
-    return "\n".join([*lines, _bars_table(bars)])
+        load = overload["offered_load"]
+        lines += [
+            f"Two minutes of arrivals at {load:.2f}x of what the engine can write, {seeds} seeds",
+            "pooled; an oracle knows the true lengths.",
+            _engine_line(overload),
+            f"`python benchmarks/embedded.py` on {machine}.",
+            "The light load, the halves, and what was promised and not reached:",
+            "[docs/benchmarks.md](docs/benchmarks.md).",
+            "",
+        ]
+        lines += ["![CDF of end-to-end latency per policy](docs/benchmark-overload.png)"]
+    return "\n".join(lines)
 
 
 def _short_table(part: dict[str, Any]) -> str:

@@ -3,8 +3,9 @@
     python benchmarks/gateway.py                # about four minutes; --quick for one
 
 Everything is real HTTP on loopback, each in a process of its own: the gateway, this load generator,
-and FakeEngine, a stand-in that answers at once or after 100 ms. Beside each figure stands the same
-load straight at the stand-in. Writes results/gateway.json and the marked section of docs/gateway.md.
+and FakeEngine, a stand-in that answers at once or after 100 ms. Beside each figure stands the
+same load straight at the stand-in. Writes results/gateway.json and the marked section of
+docs/gateway.md.
 """
 
 from __future__ import annotations
@@ -76,22 +77,25 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime()),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
+        "load_before": os.getloadavg()[0],
         "predictor": options.predictor,
         "delay_s": DELAY_S,
         "rate": RATE,
         "concurrent": CONCURRENT,
     }
-    with _process("engine", "-m", "tests.faults.fake_engine", f"--delay-s={DELAY_S}") as engine:
-        with _gateway(engine.url, options) as gateway:
-            figures["latency"] = [
-                await _latency(engine.url, gateway.url, seed, 20 * share) for seed in seeds
-            ]
-    with _process("engine", "-m", "tests.faults.fake_engine") as engine:
-        with _gateway(engine.url, options) as gateway:
-            figures["throughput"] = [
-                await _throughput(engine, gateway, seed, int(5000 * share)) for seed in seeds
-            ]
-            figures["ledger"] = await _ledger(engine.url, gateway.url, int(20000 * share))
+    stand_in = ("engine", "-m", "tests.faults.fake_engine")
+    with (
+        _process(*stand_in, f"--delay-s={DELAY_S}") as engine,
+        _gateway(engine.url, options) as gateway,
+    ):
+        figures["latency"] = [
+            await _latency(engine.url, gateway.url, seed, 20 * share) for seed in seeds
+        ]
+    with _process(*stand_in) as engine, _gateway(engine.url, options) as gateway:
+        figures["throughput"] = [
+            await _throughput(engine, gateway, seed, int(5000 * share)) for seed in seeds
+        ]
+        figures["ledger"] = await _ledger(engine.url, gateway.url, int(20000 * share))
     return figures
 
 
@@ -100,7 +104,7 @@ async def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
 async def _latency(engine: str, gateway: str, seed: int, seconds: float) -> dict[str, float]:
     """Offer Poisson arrivals to both, in alternating slices, and compare the medians."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311  # arrivals
     times: dict[str, list[float]] = {engine: [], gateway: []}
     async with _session() as session:
         for _ in range(2):
@@ -268,8 +272,10 @@ def _table(figures: dict[str, Any]) -> str:
         ("what", "through the gateway", "straight at the stand-in", "difference"),
         ("---", "---", "---", "---"),
         (
-            f"median latency, {figures['rate']:.0f} requests/s, answer after "
-            f"{figures['delay_s'] * 1000:.0f} ms",
+            (
+                f"median latency, {figures['rate']:.0f} requests/s, answer after "
+                f"{figures['delay_s'] * 1000:.0f} ms"
+            ),
             f"{median('latency', 'gateway_median_ms'):.2f} ms",
             f"{median('latency', 'direct_median_ms'):.2f} ms",
             f"+{median('latency', 'added_median_ms'):.2f} ms",
@@ -296,10 +302,9 @@ def _table(figures: dict[str, Any]) -> str:
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     seeds = len(figures["latency"])
     runs = "one run" if seeds == 1 else f"medians of {seeds} runs"
-    lines.append(
-        f"\n{figures['date'][:10]}, {figures['machine']}, {runs}; "
-        "load generator, gateway and stand-in share the machine."
-    )
+    where = "load generator, gateway and stand-in share the machine"
+    others = f"load average of everything else before it: {figures['load_before']:.1f}"
+    lines.append(f"\n{figures['date'][:10]}, {figures['machine']}, {runs}; {where}; {others}.")
     return "\n".join(lines)
 
 

@@ -111,7 +111,8 @@ def speed(n: int, policies: list[str], rates: dict[str, float]) -> list[dict[str
             rows.append(row)
             print(
                 f"{title:14} {name:11} {row['requests_per_s']:9,.0f} requests/s"
-                f" (bar {row['bar']:,})  {row['iterations_per_request']:.2f} iterations and"
+                f" (bar {row['bar']:,})"
+                f"  {row['iterations_per_request']:.2f} iterations and"
                 f" {row['preemptions_per_request']:.3f} preemptions a request,"
                 f" peak {row['peak_megabytes']:.0f} MB",
                 flush=True,

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "systems": {"core", "policies", "errors"},
     "predictors": {"core", "errors"},
     "workloads": {"core", "errors"},
+    "sim": {"core", "policies", "systems", "predictors", "workloads", "errors"},
     "gateway": {"core", "policies", "systems", "predictors", "errors"},
     "engines": {"core", "policies", "predictors", "errors"},
     "report": {"core", "policies", "systems", "errors"},

@@ -47,7 +47,7 @@ class Chaos:
         self.outcomes: Counter[Outcome] = Counter()
         self.capacity: dict[str, int] = {}
 
-    def draw(self):
+    def draw(self):  # noqa: PLR0911  # one return an event
         """Return one event that the table allows."""
         rng = self.rng
         at_engine = [*self.running, *self.aborting]

@@ -107,7 +107,8 @@ class FakeEngine:
         got = Received(request.path, dict(request.headers), body)
         if self.keep_bodies:
             self.received.append(got)
-        fields = json.loads(body)
+        # A large body is not looked into: this may run on the loop whose stalls a test measures.
+        fields = json.loads(body) if len(body) < 100_000 else {}
         row = [str(fields.get("uuid", "")), hashlib.sha256(body).hexdigest(), ""]
         self.ledger.append(row)
         self.running += 1
@@ -117,13 +118,11 @@ class FakeEngine:
             answer, digest = await self._answer(request, fields)
             row[2] = digest
             got.done = True
+        except (asyncio.CancelledError, ConnectionError):
+            got.closed = True
+            raise
+        else:
             return answer
-        except asyncio.CancelledError:
-            got.closed = True
-            raise
-        except ConnectionError:
-            got.closed = True
-            raise
         finally:
             self.running -= 1
             self.released.set()

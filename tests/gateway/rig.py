@@ -33,7 +33,7 @@ class LengthOfText:
 async def serving(
     *engines: object, predictor: Predictor | None = None, **options
 ) -> AsyncIterator[Gateway]:
-    """Serve in front of FakeEngines or EngineConfigs. The default deadline is no test's business."""
+    """Serve in front of FakeEngines or EngineConfigs, with deadlines that no busy machine meets."""
     configs = tuple(e if isinstance(e, EngineConfig) else EngineConfig(url=e.url) for e in engines)
     options = {"port": 0, "prediction_deadline_s": 1.0, "drain_s": 0.0, **options}
     gateway = Gateway(

@@ -15,50 +15,57 @@ CLIENTS = 25
 
 async def test_who_leaves_the_queue_never_reaches_an_engine():
     """Queued requests whose clients left are dropped, and the next in line is served."""
-    async with FakeEngine(slots=1, script=Script(fault="hang")) as engine:
-        async with serving(engine) as gateway:
-            running = post(gateway)
-            await until(lambda: engine.running == 1)
-            queued = [post(gateway) for _ in range(CLIENTS)]
-            await until(lambda: len(gateway.driver.scheduler.waiting) == CLIENTS)
-            for task in queued:
-                task.cancel()
-            await until(lambda: not gateway.driver.scheduler.waiting)
-            running.cancel()
-            await until(lambda: not gateway.driver.tickets)
-            engine.script = Script()
-            assert (await post(gateway)).status == 200
-            assert len(engine.received) == 2
-            cancelled = metric(gateway, "request_success_total", finished_reason="cancelled")
-            assert cancelled == CLIENTS + 1
+    async with (
+        FakeEngine(slots=1, script=Script(fault="hang")) as engine,
+        serving(engine) as gateway,
+    ):
+        running = post(gateway)
+        await until(lambda: engine.running == 1)
+        queued = [post(gateway) for _ in range(CLIENTS)]
+        await until(lambda: len(gateway.driver.scheduler.waiting) == CLIENTS)
+        for task in queued:
+            task.cancel()
+        await until(lambda: not gateway.driver.scheduler.waiting)
+        running.cancel()
+        await until(lambda: not gateway.driver.tickets)
+        engine.script = Script()
+        assert (await post(gateway)).status == 200
+        assert len(engine.received) == 2
+        cancelled = metric(gateway, "request_success_total", finished_reason="cancelled")
+        assert cancelled == CLIENTS + 1
 
 
 async def test_who_leaves_before_the_first_byte_frees_the_engine():
     """The connection to the engine closes within 250 ms, and the slots are free."""
-    async with FakeEngine(slots=CLIENTS, script=Script(fault="hang")) as engine:
-        async with serving(engine) as gateway:
-            tasks = [post(gateway, chat(stream=bool(i % 2))) for i in range(CLIENTS)]
-            await until(lambda: engine.running == CLIENTS)
-            await _leave_all(tasks, engine)
-            await until(lambda: not gateway.driver.tickets)
-            assert not any(gateway.driver.scheduler.slots.taken.values())
+    async with (
+        FakeEngine(slots=CLIENTS, script=Script(fault="hang")) as engine,
+        serving(engine) as gateway,
+    ):
+        tasks = [post(gateway, chat(stream=bool(i % 2))) for i in range(CLIENTS)]
+        await until(lambda: engine.running == CLIENTS)
+        await _leave_all(tasks, engine)
+        await until(lambda: not gateway.driver.tickets)
+        assert not any(gateway.driver.scheduler.slots.taken.values())
 
 
 async def test_who_leaves_in_the_middle_of_a_stream_frees_the_engine():
     """The same, after some tokens have come."""
-    async with FakeEngine(slots=CLIENTS, script=Script(fault="stall")) as engine:
-        async with serving(engine) as gateway, aiohttp.ClientSession() as session:
-            url = f"{gateway.url}/v1/chat/completions"
-            answers = [await session.post(url, json=chat(stream=True)) for _ in range(CLIENTS)]
-            for answer in answers:
-                await answer.content.readuntil(b"\n\n")
-            began = time.monotonic()
-            for answer in answers:
-                answer.close()
-            await until(lambda: engine.running == 0)
-            assert time.monotonic() - began < 0.25
-            await until(lambda: not gateway.driver.tickets)
-            assert not any(gateway.driver.scheduler.slots.taken.values())
+    async with (
+        FakeEngine(slots=CLIENTS, script=Script(fault="stall")) as engine,
+        serving(engine) as gateway,
+        aiohttp.ClientSession() as session,
+    ):
+        url = f"{gateway.url}/v1/chat/completions"
+        answers = [await session.post(url, json=chat(stream=True)) for _ in range(CLIENTS)]
+        for answer in answers:
+            await answer.content.readuntil(b"\n\n")
+        began = time.monotonic()
+        for answer in answers:
+            answer.close()
+        await until(lambda: engine.running == 0)
+        assert time.monotonic() - began < 0.25
+        await until(lambda: not gateway.driver.tickets)
+        assert not any(gateway.driver.scheduler.slots.taken.values())
 
 
 async def test_who_leaves_while_sending_leaves_nothing():
@@ -80,22 +87,24 @@ async def test_who_leaves_while_sending_leaves_nothing():
 
 async def test_a_client_that_does_not_read_stops_the_engine():
     """An engine that writes faster than its client reads is paused, not buffered."""
-    async with FakeEngine(slots=1, script=Script(tokens=200_000)) as engine:
-        async with serving(engine) as gateway:
-            port = int(gateway.url.rpartition(":")[2])
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
-            body = b'{"messages":[{"role":"user","content":"x"}],"stream":true}'
-            writer.write(
-                b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json"
-                b"\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-            )
-            await reader.readuntil(b"\r\n\r\n")
-            connection = gateway._runner.server.connections[0]
-            await until(lambda: connection.writing_paused)
-            assert connection.transport.get_write_buffer_size() <= 2 * 64 * 1024
-            assert not engine.received[0].done
-            writer.close()
-            await until(lambda: not gateway.driver.tickets)
+    async with (
+        FakeEngine(slots=1, script=Script(tokens=200_000)) as engine,
+        serving(engine) as gateway,
+    ):
+        port = int(gateway.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        body = b'{"messages":[{"role":"user","content":"x"}],"stream":true}'
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Type: application/json"
+            b"\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        )
+        await reader.readuntil(b"\r\n\r\n")
+        connection = gateway._runner.server.connections[0]
+        await until(lambda: connection.writing_paused)
+        assert connection.transport.get_write_buffer_size() <= 2 * 64 * 1024
+        assert not engine.received[0].done
+        writer.close()
+        await until(lambda: not gateway.driver.tickets)
 
 
 async def _leave_all(tasks: list[asyncio.Task[object]], engine: FakeEngine) -> None:

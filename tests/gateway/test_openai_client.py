@@ -94,7 +94,10 @@ async def test_no_key_of_a_client_reaches_an_engine(client, engine):
 
 async def test_a_body_passes_byte_for_byte(engine, gateway):
     """Odd spacing, unknown fields and escapes arrive at the engine as they were sent."""
-    body = b'{ "model" :"fake","x_new":[1, {"a":1.50}],\n "messages":[{"role":"user","content":"\\u00e9\xc3\xa9"}] }'
+    body = (
+        b'{ "model" :"fake","x_new":[1, {"a":1.50}],\n '
+        b'"messages":[{"role":"user","content":"\\u00e9\xc3\xa9"}] }'
+    )
     async with aiohttp.ClientSession() as session:
         url = f"{gateway.url}/v1/chat/completions"
         headers = {"Content-Type": "application/json; charset=utf-8"}

@@ -58,3 +58,11 @@ def test_an_unknown_system_is_refused_with_the_nearest_name():
     """A misspelt policy is answered with what was probably meant, and with all there are."""
     with pytest.raises(ConfigError, match=r"'sssjf'.*did you mean 'ssjf'.*allowed: edf"):
         find_system("sssjf")
+
+
+@pytest.mark.parametrize("name", ["edf", "priority"])
+def test_an_order_by_what_requests_do_not_carry_is_refused(name):
+    """A host whose requests have no deadline or priority does not pretend to order by it."""
+    assert find_system(name).needs
+    with pytest.raises(ConfigError, match="orders by each request's"):
+        find_system(name, carried=())

@@ -27,12 +27,24 @@ def test_a_poisson_process_has_as_much_variance_as_mean_in_each_second():
     assert counts.var() == pytest.approx(counts.mean(), rel=0.06)
 
 
-def test_a_duration_cuts_the_same_arrivals_off():
-    """By count and by duration, one seed gives one process."""
-    by_count = arrivals_by_count(1000, rate_rps=2.0, seed=3)
-    by_duration = arrivals_by_duration(100.0, rate_rps=2.0, seed=3)
-    assert 150 < len(by_duration) < 250
-    assert by_duration == pytest.approx([time for time in by_count if time < 100.0])
+@pytest.mark.parametrize("burstiness", [0.3, 1.0, 3.0])
+def test_a_duration_holds_exactly_the_load_that_was_asked_for(burstiness):
+    """Every seed gives rate x duration arrivals, all of them inside the window."""
+    for seed in range(50):
+        times = arrivals_by_duration(100.0, rate_rps=2.0, burstiness=burstiness, seed=seed)
+        assert len(times) == 200
+        assert times == sorted(times)
+        assert 0 < times[0] < times[-1] < 100.0
+
+
+def test_arrivals_given_their_count_are_uniform_in_the_window():
+    """A Poisson process given its count is that many uniform times (Kingman 1993, 2.4)."""
+    times = np.concatenate(
+        [arrivals_by_duration(10.0, rate_rps=4.0, seed=seed) for seed in range(500)]
+    )
+    counts, _ = np.histogram(times, bins=10, range=(0, 10))
+    chi_squared = ((counts - 2000) ** 2 / 2000).sum()
+    assert chi_squared < 27.9  # 99.9 % of chi squared with 9 degrees of freedom
 
 
 def test_one_seed_gives_one_order_and_another_seed_another():
@@ -68,3 +80,5 @@ def test_counts_and_durations_out_of_range_are_refused():
         arrivals_by_count(-1, rate_rps=1)
     with pytest.raises(ConfigError, match="duration"):
         arrivals_by_duration(0.0, rate_rps=1)
+    with pytest.raises(ConfigError, match="no request at all"):
+        arrivals_by_duration(1.0, rate_rps=0.1)

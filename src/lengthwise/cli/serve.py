@@ -159,7 +159,7 @@ def command(
     Without --engine: a small real model (SmolLM2-135M-Instruct) on this machine. With it: a gateway
     in front of your own engines. Any OpenAI client works unchanged against it.
     """
-    find_system(gateway["scheduling_policy"])
+    find_system(gateway["scheduling_policy"], carried=())
     if engine:
         engines = _engines(engine, engine_api_key_env, max_inflight)
         config = GatewayConfig(engines=engines, drain_s=_or(drain_s, 30.0), **gateway)

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import itertools
 import random
+import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from lengthwise.errors import ConfigError, RequestError
 from lengthwise.gateway import headers as hdr
 from lengthwise.gateway.answers import error_response
 from lengthwise.gateway.checks import check_framing, read_body
-from lengthwise.gateway.driver import Driver, Ticket
+from lengthwise.gateway.driver import Driver
 from lengthwise.gateway.exchange import Desk, Exchange
 from lengthwise.gateway.fleet import Fleet
 from lengthwise.gateway.forecast import Forecaster
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
 
 #: Bodies above this are parsed in a thread, so that the loop never stands still for one.
 _INLINE_BODY_BYTES = 64 * 1024
-_ABORT_GRACE_S = 1.0
-_CLOSE_GRACE_S = 1.0
+_GRACE_S = 1.0
 
 
 class Gateway:
@@ -60,7 +60,7 @@ class Gateway:
         rng: random.Random | None = None,
     ) -> None:
         self.config = config
-        self.system = find_system(config.scheduling_policy)
+        self.system = find_system(config.scheduling_policy, carried=())
         if not config.engines:
             raise ConfigError("a gateway needs at least one engine")
         self.predictor = predictor or load_predictor(config.predictor)
@@ -81,7 +81,11 @@ class Gateway:
             max_waiting=config.max_waiting,
             max_waiting_tokens=config.max_waiting_tokens,
         )
-        self.driver = Driver(scheduler, on_dispatch=self._on_dispatch, on_answer=self._on_answer)
+        self.driver = Driver(
+            scheduler,
+            on_dispatch=self.metrics.dispatched,
+            on_answer=lambda _, outcome: self.metrics.ended(outcome.value),
+        )
         self.fleet = Fleet(config, self.driver)
         self._refusal = Refusals(self.fleet, self.driver, self._rng)
         self.forecaster = Forecaster(
@@ -118,7 +122,7 @@ class Gateway:
         self.driver.close(Outcome.SHUTDOWN)
         self.driver.abort_running()
         try:
-            async with asyncio.timeout(_ABORT_GRACE_S):
+            async with asyncio.timeout(_GRACE_S):
                 await self.driver.idle()
         except TimeoutError:
             pass  # the server's own shutdown cancels whoever is left
@@ -170,8 +174,8 @@ class Gateway:
         listing = self.fleet.models_json
         if listing is None:
             raise self._refusal(Outcome.ENGINE_DOWN)
-        own = {hdr.REQUEST_ID: request_id}
-        return web.Response(body=listing, content_type="application/json", headers=own)
+        own = {hdr.REQUEST_ID: request_id, "Content-Type": "application/json"}
+        return web.Response(body=listing, headers=own)
 
     async def _health(self, _: web.BaseRequest, __: str) -> web.StreamResponse:
         return web.json_response({"status": "ok"})
@@ -252,27 +256,16 @@ class Gateway:
 
     # --- endings --------------------------------------------------------------------------
 
-    def _on_dispatch(self, ticket: Ticket, overtook: bool) -> None:
-        if ticket.dispatched_s is not None:
-            waited_s = ticket.dispatched_s - ticket.request.arrival_s
-            self.metrics.queue_time.observe(waited_s)
-        if overtook:
-            self.metrics.reordered.inc()
-
-    def _on_answer(self, _: Ticket, outcome: Outcome) -> None:
-        self.metrics.ended(outcome.value)
-
     async def _listen(self) -> str:
         config = self.config
         server = GuardedServer(self.handle, config)
-        self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_GRACE_S)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_GRACE_S)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, config.host, config.port, backlog=1024).start()
         except OSError as error:
-            raise ConfigError(
-                f"cannot listen on {config.host}:{config.port}: {error.strerror or error}"
-            ) from error
+            where = f"{config.host}:{config.port}"
+            raise ConfigError(f"cannot listen on {where}: {error.strerror}") from error
         host, port = self._runner.addresses[0][:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -283,6 +276,9 @@ async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None =
     Calls `on_ready` with the base URL. Raises ConfigError where it cannot start.
     """
     gateway = Gateway(config)
+    # Each client and each running request is a descriptor; the usual soft limit is 1,024.
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[None] = asyncio.Queue()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -292,8 +288,7 @@ async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None =
         if on_ready is not None:
             on_ready(url)
         await signals.get()
-        drain = asyncio.ensure_future(gateway.drain())
-        again = asyncio.ensure_future(signals.get())
+        drain, again = map(asyncio.ensure_future, (gateway.drain(), signals.get()))
         await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
         again.cancel()
         if not drain.done():

@@ -18,7 +18,7 @@ from lengthwise.gateway.tally import Tally
 from lengthwise.gateway.upstream import Engine, EngineFailedError, NotAcceptedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from lengthwise.errors import RequestError
     from lengthwise.gateway.fleet import Fleet
@@ -30,6 +30,10 @@ PROGRESS_TOKENS: Final = 16
 _MIN_TOKENS_TIMED: Final = 8
 _ENGINE_ERRORS: Final = (aiohttp.ClientError, TimeoutError, EngineFailedError)
 _DOWN_STATUSES: Final = frozenset((502, 503, 504))
+
+
+class ClientLeftError(ConnectionResetError):
+    """The client is gone. aiohttp's own error for that is also its error for a lost engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +148,8 @@ class Exchange:
         response = web.Response(
             status=answer.status, reason=answer.reason, body=body, headers=self._headers(answer)
         )
-        await response.prepare(self.request)
-        await response.write_eof()
+        await _to_client(response.prepare(self.request))
+        await _to_client(response.write_eof())
         return response
 
     async def _relay_stream(
@@ -154,7 +158,7 @@ class Exchange:
         response = web.StreamResponse(
             status=answer.status, reason=answer.reason, headers=self._headers(answer)
         )
-        await response.prepare(self.request)
+        await _to_client(response.prepare(self.request))
         self._response = response
         tally, itl = self.tally, self.desk.metrics.itl
         told = 0
@@ -171,9 +175,9 @@ class Exchange:
                 if self._follows and tally.deltas - told >= PROGRESS_TOKENS:
                     told = tally.deltas
                     self.desk.driver.progressed(self.ticket, told)
-            await response.write(chunk)
+            await _to_client(response.write(chunk))
         self._finish(engine, answer)
-        await response.write_eof()
+        await _to_client(response.write_eof())
         return response
 
     # --- endings --------------------------------------------------------------------------
@@ -230,8 +234,8 @@ class Exchange:
         if self._response is None:
             raise error
         # The blank line ends an event that was cut in the middle.
-        await self._response.write(b"\n\n" + error_event(error))
-        await self._response.write_eof()
+        await _to_client(self._response.write(b"\n\n" + error_event(error)))
+        await _to_client(self._response.write_eof())
         return self._response
 
     def _headers(self, answer: aiohttp.ClientResponse) -> dict[str, str]:
@@ -246,6 +250,14 @@ def _expect_next_within(answer: aiohttp.ClientResponse, gap_s: float) -> None:
     if connection is not None and connection.protocol is not None:
         connection.protocol.read_timeout = gap_s
         connection.protocol.start_timeout()  # the timer that runs is still the first token's
+
+
+async def _to_client(writing: Awaitable[object]) -> None:
+    """Write to the client. Raises ClientLeftError, lest it be taken for the engine's fault."""
+    try:
+        await writing
+    except ConnectionError as error:
+        raise ClientLeftError("the client left") from error
 
 
 def _cancel(task: asyncio.Task[object]) -> None:

@@ -116,10 +116,10 @@ class Fleet:
         member = self._members[place]
         member.failures += 1
         if refused:
-            self._down(member, "refuses connections")
+            self._down(member, "it refuses connections")
         elif member.failures >= FAILURES_TO_OPEN and member.up:
             member.rests_until_s = self._loop.time() + REST_S
-            self._down(member, f"failed {member.failures} times in a row")
+            self._down(member, f"it failed {member.failures} times in a row")
         member.kick.set()  # look at once: those who wait should know
 
     async def _first_probe(self, member: _Member) -> None:
@@ -160,17 +160,17 @@ class Fleet:
         engine = member.engine
         try:
             await engine.probe(ask_slots=not member.up)
-        except NotAcceptedError:
-            self._down(member, "refuses connections")
+        except NotAcceptedError as error:
+            self._down(member, str(error))
             return
         except EngineFailedError as error:
             member.failures += 1
-            if member.failures >= FAILURES_TO_OPEN or "answers" in str(error):
+            if member.failures >= FAILURES_TO_OPEN:
                 self._down(member, str(error))
             return
         self._models = self._models or engine.models
         if engine.models != self._models:
-            self._down(member, self._difference(engine))
+            self._down(member, f"it {self._difference(engine)}")
         elif engine.slots and not member.up:
             self._up(member)
 
@@ -193,7 +193,7 @@ class Fleet:
         if not member.up:
             return
         member.up = False
-        log.warning("%s is down: it %s", member.engine.url, why)
+        log.warning("%s is down: %s", member.engine.url, why)
         self.driver.resize(member.engine.url, 0)
         if not self.ready:
             self._close()

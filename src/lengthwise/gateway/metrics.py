@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lengthwise.gateway.driver import Ticket
+
 # vLLM's own boundaries (v1/metrics/loggers.py), so that its dashboards work.
 TTFT_BUCKETS_S = (
     *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75),
@@ -81,6 +83,13 @@ class Metrics:
         self._fallbacks = self._counter(
             "prediction_fallback", "Requests predicted without the predictor.", "reason"
         )
+
+    def dispatched(self, ticket: Ticket, overtook: bool) -> None:
+        """Count one dispatch, and whether somebody who came earlier still waits."""
+        if ticket.dispatched_s is not None:
+            self.queue_time.observe(ticket.dispatched_s - ticket.request.arrival_s)
+        if overtook:
+            self.reordered.inc()
 
     def ended(self, outcome: str) -> None:
         """Count one ended request."""

@@ -24,6 +24,9 @@ _STEP[list(b"[{")] = 1
 _STEP[list(b"]}")] = -1
 # A fraction may have more digits than an integer: it is a float, which no parser takes exactly.
 _LONG_INTEGER = re.compile(rb"(?<![\d.])\d{%d}" % (MAX_DIGITS + 1))
+# The expression is slow and rarely needed: first see whether any run of digits is long enough.
+_DIGITS = bytes(ord("0") if chr(byte).isdigit() and byte < 128 else 0 for byte in range(256))
+_LONG_RUN = b"0" * (MAX_DIGITS + 1)
 _SURROGATE = re.compile(
     rb"\\u[dD](?:([89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|[89a-fA-F])"
 )
@@ -58,8 +61,7 @@ def scan(text: bytes) -> Shape:
         parts = flat[start : start + _CHUNK_BYTES].split(b'"')
         outside = (b'"' if inside else b"") + b'"'.join(parts[inside::2])
         inside ^= (len(parts) - 1) & 1
-        if _LONG_INTEGER.search(tail + outside):
-            raise refuse(f"integers may have at most {MAX_DIGITS} digits")
+        _refuse_long_integers(tail + outside)
         tail = (tail + outside)[-MAX_DIGITS - 2 :]
         kinds = np.frombuffer(outside.translate(None, _NOT_STRUCTURE), dtype=np.uint8)
         if not len(kinds):
@@ -73,6 +75,11 @@ def scan(text: bytes) -> Shape:
         colons += np.bincount(depths[kinds == ord(":")], minlength=MAX_DEPTH + 1)
         commas += np.bincount(depths[kinds == ord(",")], minlength=MAX_DEPTH + 1)
     return Shape(tuple(colons.tolist()), tuple(commas.tolist()))
+
+
+def _refuse_long_integers(outside: bytes) -> None:
+    if _LONG_RUN in outside.translate(_DIGITS) and _LONG_INTEGER.search(outside):
+        raise refuse(f"integers may have at most {MAX_DIGITS} digits")
 
 
 def _refuse_lone_surrogates(flat: bytes) -> None:

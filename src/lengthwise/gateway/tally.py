@@ -11,6 +11,8 @@ import re
 _DELTA = re.compile(rb'"(?:content|text|reasoning_content|reasoning|arguments)":\s?"(?!")')
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d{1,9})')
 _PROMPT_TOKENS = re.compile(rb'"prompt_tokens":\s*(\d{1,9})')
+# llama.cpp sends this at the end of every stream, asked for or not.
+_PREDICTED_N = re.compile(rb'"predicted_n":\s*(\d{1,9})')
 _MS_PER_TOKEN = re.compile(rb'"predicted_per_token_ms":\s*(\d{1,9}(?:\.\d{1,12})?)')
 _CUT = re.compile(rb'"finish_reason":\s*"length"')
 _MAX_EVENT_BYTES = 1 << 20
@@ -54,7 +56,7 @@ class Tally:
         self._read_end(body)
 
     def _read_end(self, text: bytes) -> None:
-        if found := _COMPLETION_TOKENS.findall(text):
+        if found := _COMPLETION_TOKENS.findall(text) or _PREDICTED_N.findall(text):
             self.usage = int(found[-1])
         if found := _PROMPT_TOKENS.findall(text):
             self.prompt_tokens = int(found[-1])

@@ -31,7 +31,7 @@ _BYTES_BODY_BYTES = 1 << 20
 
 
 class NotAcceptedError(LengthwiseError):
-    """No connection to the engine was made: it saw nothing of the request."""
+    """The engine saw nothing of the request, or refused a probe: it takes no requests now."""
 
 
 class EngineFailedError(LengthwiseError):
@@ -119,7 +119,7 @@ class Engine:
         for path, read in (("/slots", _count_slots), ("/props", _read_total_slots)):
             try:
                 slots = read(msgspec.json.decode(await self._get(root + path)))
-            except (EngineFailedError, msgspec.DecodeError):
+            except (NotAcceptedError, EngineFailedError, msgspec.DecodeError):
                 continue
             if slots:
                 return slots
@@ -135,7 +135,7 @@ class Engine:
             ):
                 body = await response.read()
                 if response.status != 200:
-                    raise EngineFailedError(f"{url} answers {response.status}")
+                    raise NotAcceptedError(f"{url} answers {response.status}")
                 return body
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotAcceptedError(f"no connection to {url}: {error}") from error

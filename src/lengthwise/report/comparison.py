@@ -88,11 +88,15 @@ class Report:
 
         return by_length
 
-    def select(self, policy: str, slice_name: str) -> list[Latency]:
-        """Return the requests of one policy in one slice, all seeds."""
+    def select(self, policy: str, slice_name: str, *, beside: Sequence[str] = ()) -> list[Latency]:
+        """Return one policy's requests in one slice, of the seeds that all `beside` it ran too.
+
+        An interrupted comparison must not hold a policy's easy seeds against another's hard ones.
+        """
         keep = self.in_slice(slice_name)
         by_seed = self.pooled[policy].by_seed
-        return [item for seed, items in by_seed.items() for item in items if keep(seed, item)]
+        seeds = set(by_seed).intersection(*(self.pooled[other].by_seed for other in beside))
+        return [item for seed in seeds for item in by_seed[seed] if keep(seed, item)]
 
 
 def build_report(runs: Sequence[Run], *, slos: dict[str, float]) -> Report:
@@ -124,7 +128,9 @@ def build_report(runs: Sequence[Run], *, slos: dict[str, float]) -> Report:
 def figures(report: Report, policy: str, slice_name: str) -> dict[str, Any]:
     """One policy's column of the table; times in seconds, None where nothing is known."""
     items = report.select(policy, slice_name)
-    base = report.select(BASELINE, slice_name) if BASELINE in report.pooled else []
+    compared = [BASELINE] if BASELINE in report.pooled else []
+    base = report.select(BASELINE, slice_name, beside=[policy]) if compared else []
+    own = report.select(policy, slice_name, beside=compared)
     duration_s = report.pooled[policy].duration_s
     completed = [item.row for item in items if item.row.completed]
     column: dict[str, Any] = {"requests": len(items), "completed": len(completed)}
@@ -133,7 +139,7 @@ def figures(report: Report, policy: str, slice_name: str) -> dict[str, Any]:
         column[f"mean_{name}_s"] = _mean(values)
         for p in (50, 90, 99):
             column[f"p{p}_{name}_s"] = float(np.percentile(values, p)) if values else None
-    column["max_e2el_s"] = max((item.e2el_s for item in items), default=None)
+    column["max_e2el_s"] = _max_e2el(items)
     column["request_throughput"] = len(completed) / duration_s if duration_s else None
     column["output_throughput"] = (
         sum(row.output_tokens for row in completed) / duration_s if duration_s else None
@@ -145,11 +151,8 @@ def figures(report: Report, policy: str, slice_name: str) -> dict[str, Any]:
     )
     column["preemptions"] = 0
     column["starved"] = sum(item.starved for item in items)
-    for name, of in (("mean_e2el", _mean_e2el), ("p50_ttft", _p50_ttft), ("p99_e2el", _p99_e2el)):
-        column[f"{name}_change"] = _change(of(items), of(base))
-    column["max_e2el_change"] = _change(
-        column["max_e2el_s"], max((item.e2el_s for item in base), default=None)
-    )
+    for name, of in _COMPARED.items():
+        column[f"{name}_change"] = _change(of(own), of(base))
     column["kendall_tau"] = kendall_tau(predicted_and_actual(item.row for item in items))
     for oracle in ("oracle", "oracle-aged"):
         column[f"share_of_{oracle}_gain"] = _share(report, policy, oracle, slice_name)
@@ -251,9 +254,8 @@ def _share(report: Report, policy: str, oracle: str, slice_name: str) -> float |
     """Gain of a policy over that of an oracle, both in mean E2EL against FCFS."""
     if BASELINE not in report.pooled or oracle not in report.pooled or policy == BASELINE:
         return None
-    base, own, best = (
-        _mean_e2el(report.select(name, slice_name)) for name in (BASELINE, policy, oracle)
-    )
+    three = (BASELINE, policy, oracle)
+    base, own, best = (_mean_e2el(report.select(name, slice_name, beside=three)) for name in three)
     if base is None or own is None or best is None or base - best <= 0:
         return None
     return (base - own) / (base - best)
@@ -273,6 +275,18 @@ def _p50_ttft(items: Sequence[Latency]) -> float | None:
 
 def _p99_e2el(items: Sequence[Latency]) -> float | None:
     return float(np.percentile([item.e2el_s for item in items], 99)) if items else None
+
+
+def _max_e2el(items: Sequence[Latency]) -> float | None:
+    return max((item.e2el_s for item in items), default=None)
+
+
+_COMPARED = {
+    "mean_e2el": _mean_e2el,
+    "p50_ttft": _p50_ttft,
+    "p99_e2el": _p99_e2el,
+    "max_e2el": _max_e2el,
+}
 
 
 def _change(value: float | None, base: float | None) -> float | None:

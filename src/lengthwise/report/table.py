@@ -128,10 +128,23 @@ def remarks(report: Report) -> list[str]:
     return said
 
 
+def slice_cells(report: Report) -> list[list[str]]:
+    """Per slice of the requests: how each policy's mean E2EL compares with FCFS's."""
+    lines = [["", *report.pooled]]
+    for name in SLICES:
+        changes = [figures(report, policy, name)["mean_e2el_change"] for policy in report.pooled]
+        written = (DASH if change is None else _signed(change) for change in changes)
+        lines.append([TITLES[name], *written])
+    return lines
+
+
 def rich_tables(report: Report) -> list[Table]:
-    """Tables for a terminal: all slices, then the runs."""
-    tables = [_rich(TITLES[name], cells(report, name)) for name in SLICES]
-    return [*tables, _rich("Runs", run_cells(report))]
+    """Tables for a terminal: everything for all requests, the slices in short, then the runs."""
+    return [
+        _rich(TITLES["all"], cells(report, "all")),
+        _rich("Mean E2EL vs fcfs", slice_cells(report)),
+        _rich("Runs", run_cells(report)),
+    ]
 
 
 def markdown(report: Report, heading: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lengthwise.errors import ConfigError
 from lengthwise.systems import (
     edf,
@@ -18,6 +20,9 @@ from lengthwise.systems import (
     ssjf_paper,
 )
 from lengthwise.systems.system import System
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["SYSTEMS", "System", "find_system"]
 
@@ -40,9 +45,19 @@ SYSTEMS: tuple[System, ...] = tuple(
 )
 
 
-def find_system(name: str) -> System:
-    """Return the system of that name. Raises ConfigError naming the nearest one."""
-    for system in SYSTEMS:
-        if system.name == name:
-            return system
-    raise ConfigError.unknown("scheduling policy", name, (system.name for system in SYSTEMS))
+def find_system(name: str, *, carried: Collection[str] | None = None) -> System:
+    """Return the system of that name. Raises ConfigError naming the nearest one.
+
+    `carried` is what the host's requests carry beside their text (None: whatever is needed); a
+    system that needs more would silently be first come, first served there, so it is refused.
+    """
+    system = next((system for system in SYSTEMS if system.name == name), None)
+    if system is None:
+        raise ConfigError.unknown("scheduling policy", name, (system.name for system in SYSTEMS))
+    missing = [] if carried is None else [what for what in system.needs if what not in carried]
+    if missing:
+        raise ConfigError(
+            f"{name} orders by each request's {' and '.join(missing)}, which this host does not "
+            "take from clients yet"
+        )
+    return system

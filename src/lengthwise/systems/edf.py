@@ -9,4 +9,5 @@ SYSTEM = System(
     source="Jackson 1955",
     policy=EDF,
     reads_length=False,
+    needs=("deadline",),
 )

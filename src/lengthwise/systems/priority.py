@@ -9,5 +9,6 @@ SYSTEM = System(
     source="vLLM, --scheduling-policy priority",
     policy=Priority,
     reads_length=False,
+    needs=("priority",),
     not_modelled="vLLM also lets a waiting request displace a running one of lower priority",
 )

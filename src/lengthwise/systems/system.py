@@ -16,7 +16,7 @@ class System:
     """A composition of predictor and order, with its source and what is not modelled.
 
     `policy` builds the order from `parameters`. `reads_length`: whether the order depends on a
-    prediction at all (FCFS does not, so no proxy is loaded for it).
+    prediction at all. `needs`: what each request must carry for the order to mean anything.
     """
 
     name: str
@@ -24,6 +24,7 @@ class System:
     source: str
     policy: Callable[..., Policy]
     reads_length: bool = True
+    needs: tuple[str, ...] = ()
     parameters: Mapping[str, float] = field(default_factory=dict)
     not_modelled: str = "-"
 

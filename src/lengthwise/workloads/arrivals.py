@@ -32,24 +32,23 @@ def arrivals_by_count(
 def arrivals_by_duration(
     duration_s: float, *, rate_rps: float, burstiness: float = 1.0, seed: int = 0
 ) -> list[float]:
-    """Return the ascending arrival times that fall into the first `duration_s` seconds.
+    """Return round(rate x duration) ascending arrival times in the first `duration_s` seconds.
 
-    Raises ConfigError as `arrivals_by_count`, and for an infinite rate (there would be no end).
+    The count is fixed: a Poisson process given how many came (for shape 1 exactly), so that a short
+    run offers the load that was asked for, whatever the seed. Raises ConfigError as
+    `arrivals_by_count`, and for an infinite rate (there would be no end).
     """
     _check(rate_rps, burstiness)
     if math.isinf(rate_rps):
         raise ConfigError("an infinite --request-rate needs --num-prompts, not a duration")
     if not (duration_s > 0 and math.isfinite(duration_s)):
         raise ConfigError(f"a duration must be finite and positive, not {duration_s!r} s")
-    generator = _generator(seed)
-    times: list[float] = []
-    now = 0.0
-    while True:
-        for gap in _gaps(256, rate_rps, burstiness, generator):
-            now += float(gap)
-            if now >= duration_s:
-                return times
-            times.append(now)
+    count = round(rate_rps * duration_s)
+    if count == 0:
+        raise ConfigError(f"{rate_rps:g} requests/s for {duration_s:g} s is no request at all")
+    # One gap more than there are arrivals: the one in which the window ends.
+    sums = np.cumsum(_gaps(count + 1, rate_rps, burstiness, _generator(seed)))
+    return [float(time) for time in sums[:-1] * (duration_s / sums[-1])]
 
 
 def _gaps(count: int, rate: float, shape: float, generator: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,121 @@
+"""The small parts: what is counted of a stream, which headers pass, when to come again."""
+
+from __future__ import annotations
+
+import random
+
+import aiohttp
+import pytest
+
+from lengthwise.core.events import Outcome
+from lengthwise.gateway import headers as hdr
+from lengthwise.gateway.answers import ended, error_response
+from lengthwise.gateway.exchange import ClientLeftError, _to_client
+from lengthwise.gateway.parse import parse
+from lengthwise.gateway.scan import scan
+from lengthwise.gateway.tally import Tally
+
+STREAM = (
+    b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
+    b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+    b'data: {"choices":[{"delta":{"content": "\\"content\\":\\"x\\""}}]}\n\n'
+    b'data: {"choices":[{"delta":{},"finish_reason":"length"}]}\n\n'
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_deltas_are_counted_however_the_stream_is_cut(size):
+    """Empty pieces and quoted keys inside a text are no tokens; a cut by length is seen."""
+    tally = Tally()
+    for at in range(0, len(STREAM), size):
+        tally.feed(STREAM[at : at + size])
+    assert (tally.deltas, tally.output_tokens, tally.cut) == (2, 2, True)
+
+
+def test_the_engines_own_count_beats_ours():
+    """Usage, or llama.cpp's timings, replace the counted deltas."""
+    for end, tokens in (
+        (b'data: {"usage":{"completion_tokens": 9,"prompt_tokens":4}}\n\n', 9),
+        (b'data: {"timings":{"predicted_n":8,"predicted_per_token_ms":5.5}}\n\n', 8),
+    ):
+        tally = Tally()
+        tally.feed(STREAM + end)
+        assert tally.output_tokens == tokens
+    assert tally.s_per_token == pytest.approx(0.0055)
+
+
+def test_usage_written_by_the_model_is_not_usage():
+    """A model that writes JSON cannot fake the counts, since its quotes are escaped."""
+    tally = Tally()
+    tally.feed(b'data: {"choices":[{"text":"\\"usage\\": {\\"completion_tokens\\": 99}"}]}\n\n')
+    assert tally.usage is None
+
+
+def test_only_named_headers_go_upstream():
+    """The allow-list holds for any spelling; the operator's key replaces the client's."""
+    client = aiohttp.typedefs.CIMultiDict(
+        {"authorization": "Bearer x", "X-Vllm-Priority": "0", "ACCEPT": "a", "cookie": "c"}
+    )
+    sent = hdr.upstream(client, "id", "key")
+    assert sent == {
+        "Accept": "a",
+        "Accept-Encoding": "identity",
+        "x-request-id": "id",
+        "Authorization": "Bearer key",
+    }
+    assert "Authorization" not in hdr.upstream(client, "id", None)
+
+
+def test_hop_by_hop_headers_stay_between_us_and_the_engine():
+    """What Connection names, and the usual suspects, are not passed to the client."""
+    engine = aiohttp.typedefs.CIMultiDict(
+        {"Connection": "x-hop, close", "X-Hop": "1", "Keep-Alive": "5", "X-Kept": "2"}
+    )
+    assert dict(hdr.downstream(engine)) == {"X-Kept": "2"}
+
+
+@pytest.mark.parametrize("given", ["", "0", "-5", "1e3", "٣", "9999999999", "5 "])
+def test_mad_length_hints_are_no_hints(given):
+    """Only a plain positive integer of at most nine digits is a hint."""
+    assert hdr.length_hint({hdr.LENGTH_HINT: given}) is None
+    assert hdr.length_hint({hdr.LENGTH_HINT: "17"}) == 17
+
+
+@pytest.mark.parametrize("outcome", [o for o in Outcome if not o.served])
+def test_every_refusal_has_a_status_words_and_a_code(outcome):
+    """No outcome is without its answer."""
+    error = ended(outcome)
+    response = error_response(error)
+    assert response.status == outcome.http_status >= 400
+    assert outcome.value.encode() in response.body
+
+
+def test_a_scan_across_chunks_equals_one_within():
+    """Strings, numbers and brackets that lie across the scanner's pieces count as they should."""
+    rng = random.Random(5)
+    for _ in range(20):
+        pad = b" " * (65_536 - rng.randrange(60))
+        text = b'{"k":' + pad + b'["a\\"]}", 123456789012345678, {"b": [1, 2, 3]}]}'
+        shape = scan(text)
+        assert shape.colons[:4] == (0, 1, 0, 1)
+        assert shape.commas[:5] == (0, 0, 2, 0, 2)
+
+
+def test_a_prompt_is_read_as_predict_reads_it():
+    """Lists of prompts take a slot each; the larger of n and best_of counts."""
+    parsed = parse(b'{"prompt":["a","b"],"n":2,"best_of":3,"max_tokens":5}', chat=False)
+    assert (parsed.slots, parsed.max_tokens) == (6, 5)
+    assert parsed.prompt.messages[0].content == "a"
+    ids = parse(b'{"prompt":[[1,2],[3]],"stream":true}', chat=False)
+    assert (ids.slots, ids.stream, ids.prompt_tokens) == (2, True, 3)
+
+
+async def test_a_client_that_left_is_not_the_engines_fault():
+    """The error of a gone client is told apart from those of an engine."""
+
+    async def write() -> None:
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    with pytest.raises(ClientLeftError) as caught:
+        await _to_client(write())
+    assert not isinstance(caught.value, aiohttp.ClientError)
