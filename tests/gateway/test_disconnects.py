@@ -99,11 +99,13 @@ async def test_a_client_that_does_not_read_stops_the_engine():
             b"\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         )
         await reader.readuntil(b"\r\n\r\n")
-        connection = gateway._runner.server.connections[0]
-        await until(lambda: connection.writing_paused)
-        assert connection.transport.get_write_buffer_size() <= 2 * 64 * 1024
-        assert not engine.received[0].done
-        writer.close()
+        try:
+            connection = gateway._runner.server.connections[0]
+            await until(lambda: connection.writing_paused)
+            assert connection.transport.get_write_buffer_size() <= 2 * 64 * 1024
+            assert not engine.received[0].done
+        finally:
+            writer.close()
         await until(lambda: not gateway.driver.tickets)
 
 

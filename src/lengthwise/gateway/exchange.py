@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from lengthwise.gateway.metrics import Metrics
 
 MAX_ANSWER_BYTES: Final = 64 * 2**20
+#: What is relayed at once: a client that does not read holds up the engine after the write buffer
+#: and one such piece, however much of the answer the engine had already sent.
+PIECE_BYTES: Final = 32 * 2**10
 #: How many new tokens are worth telling a policy that follows progress.
 PROGRESS_TOKENS: Final = 16
 _MIN_TOKENS_TIMED: Final = 8
@@ -163,7 +166,7 @@ class Exchange:
         tally, itl = self.tally, self.desk.metrics.itl
         told = 0
         last_s = 0.0
-        async for chunk in answer.content.iter_any():
+        async for chunk in answer.content.iter_chunked(PIECE_BYTES):
             if tally.feed(chunk):
                 now = self._loop.time()
                 if self.first_s is None:
