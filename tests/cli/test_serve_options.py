@@ -98,3 +98,10 @@ def test_options_of_foreign_engines_are_refused_for_the_embedded_one(served):
     """`--max-inflight` without `--engine` would be ignored, so it is an error."""
     with pytest.raises(ConfigError, match="--slots"):
         served("--max-inflight", "4")
+
+
+@pytest.mark.parametrize("option", ["--queue-ttl-s", "--drain-s"])
+def test_a_time_that_is_no_number_is_refused(served, option):
+    """NaN passes every comparison, so it is refused by name."""
+    with pytest.raises(ConfigError, match=option):
+        served("--engine", URL, option, "nan")

@@ -230,3 +230,24 @@ def test_the_clients_cap_bounds_the_key():
     s.handle(Arrived(request(1, tokens=50)), 0.0)
     s.handle(Arrived(request(2, arrival_s=1, tokens=900, max_tokens=8)), 1.0)
     assert told(s.handle(CapacityChanged("a", 1), 2.0)) == [("dispatch", 2, "a")]
+
+
+def test_a_wide_request_waits_for_the_place_that_can_hold_it():
+    """While a large enough engine exists, a small one is not overrun instead."""
+    s = scheduler(slots=8)
+    s.handle(CapacityChanged("small", 2), 0.0)
+    s.handle(Arrived(request(1, slots=6)), 0.0)
+    assert s.handle(Arrived(request(2, arrival_s=1, slots=8)), 1.0) == []
+    assert told(s.handle(Finished(1, Outcome.STOP), 2.0))[1:] == [("dispatch", 2, "a")]
+
+
+def test_the_expiries_of_the_served_do_not_pile_up_behind_one_who_waits():
+    """The memory of deadlines follows the queue, not the traffic."""
+    s = scheduler()
+    s.handle(Arrived(request(0, tokens=1e6, expires_s=1.0)), 0.0)
+    s.handle(Arrived(request(1, tokens=1e6, expires_s=5.0)), 0.0)
+    for id_ in range(2, 2000):
+        s.handle(Arrived(request(id_, expires_s=1e6)), 0.0)
+        s.handle(Finished(0 if id_ == 2 else id_ - 1, Outcome.STOP), 0.0)
+    assert len(s._expiries) < 200
+    assert s.next_expiry() == 5.0

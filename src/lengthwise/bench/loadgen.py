@@ -151,7 +151,8 @@ async def _send(session: aiohttp.ClientSession, target: Target, item: Planned, s
     except TimeoutError:
         answer.outcome = "expired"
         answer.error = f"no whole answer within {target.request_timeout_s:g} s"
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (aiohttp.ClientError, OSError, ValueError, AttributeError, TypeError) as error:
+        # AttributeError, TypeError: an answer of another shape than OpenAI's fails alone.
         answer.outcome, answer.error = "failed", f"{type(error).__name__}: {error}"
     return _row(item, answer, start=start, sent=sent, end=loop.time())
 
@@ -187,6 +188,8 @@ def _take(data: bytes, answer: _Answer, now: float) -> None:
         answer.done = True
         return
     chunk = json.loads(data)
+    if not isinstance(chunk, dict):
+        raise ValueError(f"an SSE event is no JSON object: {data[:80]!r}")  # noqa: TRY004
     if chunk.get("error"):
         answer.error = json.dumps(chunk["error"])[:300]
         return

@@ -60,8 +60,14 @@ class BenchOptions:
         options = dict(options)
         for name in ("request_timeout_s", "duration_s", "overload"):
             _positive(name, options[name])
-        if options["temperature"] < 0:
-            raise ConfigError(f"--temperature cannot be negative: {options['temperature']}")
+        if not (options["temperature"] >= 0 and math.isfinite(options["temperature"])):
+            raise ConfigError(f"--temperature is finite, 0 or more: {options['temperature']}")
+        calibrates = options["compare"] is not None and options["request_rate"] is None
+        if calibrates and options["calibration_prompts"] < 2 * options["slots"]:
+            raise ConfigError(
+                f"--calibration-prompts {options['calibration_prompts']} cannot keep "
+                f"{options['slots']} slots busy: at least {2 * options['slots']}"
+            )
         key_env = options.pop("api_key_env")
         if key_env is not None and not os.environ.get(key_env):
             raise ConfigError(f"--api-key-env {key_env}: that variable is not set")
@@ -82,7 +88,9 @@ class BenchOptions:
         )
         options["percentiles"] = _percentiles(options.pop("metric_percentiles"))
         options["result_filename"] = options["result_filename"] or "bench.json"
-        options["compare"] = options["compare"] and parse_contenders(options["compare"])
+        options["compare"] = (
+            None if options["compare"] is None else parse_contenders(options["compare"])
+        )
         return cls(**{field.name: options[field.name] for field in fields(cls)})
 
     def target(self, base_url: str, model: str) -> Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -159,6 +160,9 @@ def command(
     Without --engine: a small real model (SmolLM2-135M-Instruct) on this machine. With it: a gateway
     in front of your own engines. Any OpenAI client works unchanged against it.
     """
+    for name, seconds in (("--queue-ttl-s", gateway["queue_ttl_s"]), ("--drain-s", drain_s)):
+        if seconds is not None and not math.isfinite(seconds):
+            raise ConfigError(f"{name} must be a finite number of seconds, not {seconds}")
     find_system(gateway["scheduling_policy"], carried=())
     if engine:
         engines = _engines(engine, engine_api_key_env, max_inflight)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Slots:
     """Counts what runs where. A request takes its `slots` at one place, the one with most free.
 
-    A request that wants more slots than its place has takes the whole place, so that a capacity
+    A request that wants more slots than any place has takes a whole place, so that a capacity
     lowered behind its back cannot strand it.
     """
 
@@ -34,9 +34,10 @@ class Slots:
     def place_for(self, wanted: int) -> str | None:
         """Name the place with the most free slots that can take `wanted` now, or None."""
         best, most = None, 0
+        needed = min(wanted, max(self.total.values(), default=0))
         for place, total in self.total.items():
             free = total - self.taken[place]
-            if free > most and free >= min(wanted, total):
+            if free > most and free >= needed:
                 best, most = place, free
         return best
 

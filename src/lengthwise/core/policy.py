@@ -185,6 +185,8 @@ class RankedQueue:
         heapq.heappush(self._worst, (-rank.key, -rank.arrival_s, -rank.id))
 
     def _rank(self, request: Request, now: float) -> Rank:
+        if self.policy.rekey is Rekey.WITH_TIME:
+            now = max(math.floor(now / self.rekey_s) * self.rekey_s, request.arrival_s)
         key = float(self.policy.key(request, now))
         if not math.isfinite(key):
             raise ValueError(f"{self.policy.name} gave request {request.id} the key {key!r}")
@@ -202,7 +204,7 @@ class RankedQueue:
         """Heapify from the table, dropping the dead; with a boundary, read the keys at it first."""
         if boundary is not None:
             for request_id, (_, request) in self._live.items():
-                rank = self._rank(request, max(boundary, request.arrival_s))
+                rank = self._rank(request, boundary)
                 self._live[request_id] = (rank, request)
         ranks = [rank for rank, _ in self._live.values()]
         self._best = ranks

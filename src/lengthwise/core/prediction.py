@@ -117,7 +117,8 @@ class Prediction:
     def _past(self, attained: float) -> float:
         """Smallest 2^j x the last atom that lies above `attained`."""
         last = self.lengths[-1]
-        doubled = last * 2.0 ** max(0, math.floor(math.log2(attained / last)))
+        doublings = math.floor(math.log2(attained) - math.log2(last))
+        doubled = math.ldexp(last, max(0, doublings))
         while doubled <= attained:
             doubled *= 2
         return doubled

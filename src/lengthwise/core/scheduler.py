@@ -252,6 +252,10 @@ class Scheduler:
         self.waiting_tokens += self._cost[request.id]
         if request.expires_s is not None:
             heapq.heappush(self._expiries, (request.expires_s, request.id))
+            if len(self._expiries) > 2 * len(self.waiting) + 64:  # mostly of requests long gone
+                waiting = (r for r in self.waiting if r.expires_s is not None)
+                self._expiries = [(r.expires_s, r.id) for r in waiting if r.expires_s is not None]
+                heapq.heapify(self._expiries)
 
     def _leave(self, request: Request) -> None:
         self.waiting_tokens -= self._cost.pop(request.id)

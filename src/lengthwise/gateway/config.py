@@ -16,7 +16,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewayConfig:
-    """A gateway in front of engines that serve the same models. Defaults: docs/reliability.md."""
+    """A gateway in front of engines that serve the same models. Defaults: docs/gateway.md."""
 
     engines: tuple[EngineConfig, ...]
     host: str = "127.0.0.1"

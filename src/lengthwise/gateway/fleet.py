@@ -28,12 +28,13 @@ log = logging.getLogger("lengthwise.gateway")
 class _Member:
     """One engine's standing."""
 
-    __slots__ = ("engine", "failures", "kick", "rests_until_s", "up")
+    __slots__ = ("engine", "failures", "kick", "missed_probes", "rests_until_s", "up")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.up = False
         self.failures = 0
+        self.missed_probes = 0
         self.rests_until_s = 0.0
         self.kick = asyncio.Event()
 
@@ -164,10 +165,11 @@ class Fleet:
             self._down(member, str(error))
             return
         except EngineFailedError as error:
-            member.failures += 1
-            if member.failures >= FAILURES_TO_OPEN:
+            member.missed_probes += 1
+            if member.missed_probes >= FAILURES_TO_OPEN:
                 self._down(member, str(error))
             return
+        member.missed_probes = 0
         self._models = self._models or engine.models
         if engine.models != self._models:
             self._down(member, f"it {self._difference(engine)}")
