@@ -21,6 +21,13 @@ WITHOUT = {"test_settings.py"}
 collect_ignore = [] if HAS_VLLM else ["rig.py"]
 
 
+def pytest_configure(config):
+    """Warnings stay errors, but for those inside of torch and vLLM, which are not ours to mend."""
+    for module in ("torch", "vllm", "transformers", "importlib"):
+        config.addinivalue_line("filterwarnings", f"ignore:::{module}.*")
+    config.addinivalue_line("filterwarnings", "ignore:builtin type .* has no __module__")
+
+
 def pytest_ignore_collect(collection_path, config):
     """Where vLLM is not installed its tests are not there: `make test-vllm` has them."""
     name = collection_path.name

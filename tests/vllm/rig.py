@@ -140,6 +140,7 @@ class Run:
 
     scheduler: Any
     cost: Any = lambda prefill, decoding, context: 0.01  # noqa: ARG005
+    ahead: int = 0
     now: float = 0.0
     steps: list[dict[str, int]] = field(default_factory=list)
     first_s: dict[str, float] = field(default_factory=dict)
@@ -174,7 +175,7 @@ class Run:
         return self
 
     def step(self) -> dict[str, int]:
-        """Schedule, let time pass, and tell the scheduler what was generated."""
+        """Schedule, let time pass, and tell the scheduler what was generated `ahead` steps ago."""
         live = self.scheduler.requests
         output = self.scheduler.schedule()
         scheduled = dict(output.num_scheduled_tokens)
@@ -190,36 +191,30 @@ class Run:
             else:
                 prefill += tokens
         self.now += self.cost(prefill, decoding, context)
-        self.finish(output)
+        emits = {name: live[name] for name in scheduled if not live[name].is_prefill_chunk}
+        self.in_flight.append((output, emits))
+        if len(self.in_flight) > self.ahead or not scheduled:
+            self.finish(*self.in_flight.pop(0))
         return scheduled
 
-    def finish(self, output: Any) -> None:
-        """Generate one token for everybody whose prompt is in the cache."""
+    def finish(self, output: Any, emits: dict[str, Request]) -> None:
+        """Generate one token for everybody whose prompt was in the cache after that step."""
         names = [*output.num_scheduled_tokens]
-        sampled: list[list[int]] = []
-        before = {}
-        for name in names:
-            request = self.scheduler.requests.get(name)
-            done = request is not None and not request.is_prefill_chunk
-            sampled.append([7] if done else [])
-            before[name] = request
         self.scheduler.update_from_output(
             output,
             ModelRunnerOutput(
                 req_ids=names,
                 req_id_to_index={name: at for at, name in enumerate(names)},
-                sampled_token_ids=sampled,
+                sampled_token_ids=[[7] if name in emits else [] for name in names],
                 logprobs=None,
                 prompt_logprobs_dict={},
                 pooler_output=[],
             ),
         )
-        for name, tokens in zip(names, sampled, strict=True):
-            request = before[name]
-            if tokens and request is not None:
-                self.first_s.setdefault(name, self.now)
-                if request.is_finished():
-                    self.last_s[name] = self.now
+        for name, request in emits.items():
+            self.first_s.setdefault(name, self.now)
+            if request.is_finished():
+                self.last_s.setdefault(name, self.now)
 
     def abort(self, name: str) -> None:
         """Let a client go away."""
