@@ -1,4 +1,4 @@
-"""vLLM's real scheduler without a model: it schedules, and a fake runner says what was generated."""
+"""vLLM's real scheduler without a model: a fake runner says what was generated."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ def make_scheduler(
     )
     # VllmConfig settles asynchronous scheduling by platform: say again what this test is about.
     config.scheduler_config.async_scheduling = ahead
-    spec = FullAttentionSpec(
-        block_size=BLOCK, num_kv_heads=4, head_size=16, dtype=torch.float32
-    )
+    spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=4, head_size=16, dtype=torch.float32)
     return cls(
         vllm_config=config,
         kv_cache_config=KVCacheConfig(blocks + 1, [], [KVCacheGroupSpec(["layer"], spec)]),
@@ -139,7 +137,7 @@ class Run:
     """
 
     scheduler: Any
-    cost: Any = lambda prefill, decoding, context: 0.01  # noqa: ARG005
+    cost: Any = lambda prefill, decoding, context: 0.01
     ahead: int = 0
     now: float = 0.0
     steps: list[dict[str, int]] = field(default_factory=list)

@@ -74,6 +74,7 @@ def test_the_simulator_is_exact(model, settings, policy, whole, blocks, seed):
     settings(
         policy="fcfs" if policy == "stock" else policy,
         trust_length_hints=1,
+        predictor="none",
         victim="policy",
         s_per_token=COST.base_s + COST.decode_s_per_request,
     )
@@ -85,7 +86,9 @@ def test_the_simulator_is_exact(model, settings, policy, whole, blocks, seed):
         max_num_batched_tokens=256,
         reserve_full_isl=whole,
     )
-    run = served_by_vllm(Scheduler if policy == "stock" else LengthwiseScheduler, model, jobs, engine)
+    run = served_by_vllm(
+        Scheduler if policy == "stock" else LengthwiseScheduler, model, jobs, engine
+    )
     system = find_system("fcfs" if policy == "stock" else policy)
     told = simulate(trace, engine, system.build())
     first = np.array([run.first_s[job.name] for job in jobs])

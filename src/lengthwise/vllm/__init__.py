@@ -1,4 +1,4 @@
-"""Shortest first inside vLLM: `vllm serve MODEL --scheduler-cls lengthwise.vllm.LengthwiseScheduler`.
+"""Shortest first inside vLLM: `--scheduler-cls lengthwise.vllm.LengthwiseScheduler`.
 
 vLLM splits the name of a scheduler class at its last dot, so it is written with dots only. See
 docs/vllm.md. Nothing here is imported unless vLLM asks for the class.

@@ -1,7 +1,7 @@
 """Predictions off the step loop: a thread reads the prompts, the scheduler takes what is ready.
 
 A request never waits for its prediction. Until it comes, and if it never comes, the request stands
-in the queue with the fallback, the mean of the lengths seen.
+in the queue with the mean of the lengths seen.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from lengthwise.vllm.tally import Tally
     from lengthwise.vllm.transcript import Transcript
 
-#: What an answer's length is taken for before any was seen, tokens.
-FIRST_GUESS_TOKENS = 256.0
-_MEMORY = 0.02
 #: Taken over in one step at most; the rest waits for the next.
 MOST_A_STEP = 64
 
@@ -45,7 +42,6 @@ class Forecasts:
         still_waits: Callable[[str], bool],
         tally: Tally,
     ) -> None:
-        self.mean_tokens = FIRST_GUESS_TOKENS
         self._load = load
         self._still_waits = still_waits
         self._tally = tally
@@ -54,14 +50,6 @@ class Forecasts:
         # A daemon, because a predictor that hangs must not keep the engine from ending.
         self._thread = threading.Thread(target=self._work, name="lengthwise-predictor", daemon=True)
         self._thread.start()
-
-    def fallback(self) -> Prediction:
-        """What a request is ranked by while nothing better is known."""
-        return Prediction.point(max(self.mean_tokens, 1.0))
-
-    def observe(self, tokens: int) -> None:
-        """Learn the length of a finished answer, for the fallback."""
-        self.mean_tokens += _MEMORY * (tokens - self.mean_tokens)
 
     def ask(self, request_id: str, token_ids: Sequence[int], max_tokens: int | None) -> None:
         """Let the thread predict; returns at once."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import DEFAULT_S_PER_TOKEN, Request
 from lengthwise.predictors import load_predictor
-from lengthwise.vllm.forecasts import FIRST_GUESS_TOKENS, Forecasts
+from lengthwise.vllm.forecasts import Forecasts
 from lengthwise.vllm.hints import hinted_cap, hinted_prediction
 from lengthwise.vllm.tally import Tally
 from lengthwise.vllm.transcript import Transcript
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from lengthwise.predictors.base import Predictor
     from lengthwise.vllm.settings import Settings
 
-_MEMORY = 0.05
+#: What an answer's length is taken for before any was seen, tokens.
+FIRST_GUESS_TOKENS = 256.0
+_SPEED_MEMORY = 0.05
+_LENGTH_MEMORY = 0.02
 
 
 class Standing:
@@ -66,6 +69,7 @@ class Order:
         self.clock = clock
         self.tally = Tally()
         self.s_per_token = settings.s_per_token or DEFAULT_S_PER_TOKEN
+        self.mean_tokens = FIRST_GUESS_TOKENS
         self.seats: dict[str, Request] = {}
         self.waiting = RankedWaiting(settings.system.build(), self.seat_of, self.tally)
         self.forecasts: Forecasts | None = None
@@ -76,7 +80,7 @@ class Order:
         self._latest_arrival_s = 0.0
         self._step_began_s: float | None = None
         self._standings: dict[int, tuple[float, float, int]] = {}
-        if settings.system.reads_length or settings.takes_off == "remaining":
+        if settings.predicts:
             self.forecasts = Forecasts(self._load, self._unpredicted.__contains__, self.tally)
 
     # --- requests come, wait, and end ------------------------------------------------------
@@ -102,15 +106,14 @@ class Order:
         tokens = request.num_output_tokens
         self.tally.finished += 1
         self.tally.generated_tokens += tokens
-        if self.forecasts is not None and tokens > 0:
-            self.forecasts.observe(tokens)
+        self.mean_tokens += _LENGTH_MEMORY * (tokens - self.mean_tokens)
 
     def begin_step(self, *, busy: bool) -> None:
         """Let time stand at now, and take over what was predicted since. `busy`: somebody runs."""
         now = self.clock()
         if busy and self._step_began_s is not None and self.settings.s_per_token is None:
             lasted_s = max(now - self._step_began_s, 1e-6)
-            self.s_per_token += _MEMORY * (lasted_s - self.s_per_token)
+            self.s_per_token += _SPEED_MEMORY * (lasted_s - self.s_per_token)
         self._step_began_s = now if busy else None
         self._standings.clear()
         self.waiting.now = max(self.waiting.now, now)
@@ -158,7 +161,7 @@ class Order:
         seat = Request(
             id=self._next_id,
             arrival_s=arrival_s,
-            prediction=given or self._fallback(),
+            prediction=given or Prediction.point(max(self.mean_tokens, 1.0)),
             prompt_tokens=max(1, request.num_prompt_tokens),
             max_tokens=max(1, (hinted_cap(request) if trusted else None) or request.max_tokens),
             priority=request.priority,
@@ -190,11 +193,6 @@ class Order:
             self.waiting.foretell(seat, prediction)
         else:
             seat.prediction = prediction
-
-    def _fallback(self) -> Prediction:
-        if self.forecasts is None:
-            return Prediction.point(FIRST_GUESS_TOKENS)
-        return self.forecasts.fallback()
 
     def _load(self) -> tuple[Predictor, Transcript]:
         return load_predictor(self.settings.predictor), Transcript(self._tokenizer())

@@ -11,13 +11,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any
 
-import vllm
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.interface import PauseState
 from vllm.v1.core.sched.request_queue import SchedulingPolicy
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import RequestStatus
 
+import vllm
 from lengthwise.vllm.displace import Displacer
 from lengthwise.vllm.order import Order
 from lengthwise.vllm.settings import PREFIX, is_set, read_settings
@@ -39,9 +39,7 @@ class PolicyMixin:
     lengthwise: Order
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        check_version(
-            vllm.__version__, allowed=os.environ.get(PREFIX + "ALLOW_VLLM_VERSION")
-        )
+        check_version(vllm.__version__, allowed=os.environ.get(PREFIX + "ALLOW_VLLM_VERSION"))
         settings = read_settings(os.environ)
         super().__init__(*args, **kwargs)
         scheduler: Any = self
@@ -122,6 +120,7 @@ class LengthwiseScheduler(PolicyMixin, Scheduler):  # type: ignore[misc]
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Choose by vLLM's configuration, which is its first argument."""
         config = kwargs.get("vllm_config", args[0] if args else None)
         ahead = bool(config is not None and config.scheduler_config.async_scheduling)
         if is_set(os.environ, "DISABLE"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lengthwise.errors import ConfigError
+from lengthwise.predictors import PREDICTORS
 from lengthwise.systems import System, find_system
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 class Settings:
     """`LENGTHWISE_<NAME>` for each field, or the same names in the TOML of `LENGTHWISE_CONFIG`.
 
-    The environment wins over the file. `preemption_limit` is TRAIL's c (arXiv 2410.01035): running
-    work may be displaced only while attained < c x predicted; 0 is off. `victim`: whom vLLM takes
-    off when KV blocks run out. `s_per_token` None is measured. `metrics_port` 0 is none.
+    The environment wins over the file. `predictor` is a name or a trained artifact's directory;
+    `none` leaves it to hints, if trusted, and the mean length. `preemption_limit` is TRAIL's c
+    (arXiv 2410.01035): running work may be displaced only while attained < c x predicted; 0 is
+    off. `victim`: whom vLLM takes off when KV blocks run out. `s_per_token` None is measured.
+    `metrics_port` 0 is none.
     """
 
     policy: str = "ssjf"
@@ -40,6 +43,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         find_system(self.policy, carried=CARRIED)
+        if self.predictor not in ("none", *PREDICTORS) and not Path(self.predictor).is_dir():
+            raise ConfigError.unknown("predictor", self.predictor, ("none", *PREDICTORS, "DIR"))
+        if self.preemption_limit and not self.system.build().preempts:
+            raise ConfigError(
+                f"{self.policy} never displaces running work, so preemption_limit must be 0: take "
+                "srpt or gittins for that"
+            )
         if not 0 <= self.preemption_limit <= 1:
             raise ConfigError(
                 f"preemption_limit lies in [0, 1], where 0 is off, not {self.preemption_limit!r}"
@@ -55,6 +65,12 @@ class Settings:
     def system(self) -> System:
         """The order, as the registry knows it."""
         return find_system(self.policy, carried=CARRIED)
+
+    @property
+    def predicts(self) -> bool:
+        """Whether a predictor is needed at all."""
+        asked = self.system.reads_length or self.takes_off == "remaining"
+        return asked and self.predictor != "none"
 
     @property
     def takes_off(self) -> Victim:
