@@ -2,7 +2,8 @@
 
 Plan: {"model": DIR, "scheduler": CLASS or null, "engine": {LLM arguments}, "prompts": [[ids] or
 text], "chats": [text], "params": [{SamplingParams}]}. The last line printed is {"tokens": [[ids]],
-"finished": [indices in order], "faults": {...}, "fallbacks": {...}, "seconds": s}.
+"finished": [indices in order], "preemptions": n, "faults": {...}, "fallbacks": {...},
+"seconds": s, "scheduler": CLASS}.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -28,6 +30,15 @@ def main() -> None:
         **plan["engine"],
     )
     engine = llm.llm_engine
+    scheduler = engine.engine_core.engine_core.scheduler
+    preempted: list[str] = []
+    preempt = scheduler._preempt_request
+
+    def count(request: Any, *args: Any, **kwargs: Any) -> None:
+        preempted.append(request.request_id)
+        preempt(request, *args, **kwargs)
+
+    scheduler._preempt_request = count
     prompts = [{"prompt_token_ids": ids} for ids in plan.get("prompts", ())]
     if plan.get("chats"):
         tokenizer = llm.get_tokenizer()
@@ -49,12 +60,12 @@ def main() -> None:
                 at = int(output.request_id.split("-")[0])
                 tokens[at] = list(output.outputs[0].token_ids)
                 finished.append(at)
-    scheduler = engine.engine_core.engine_core.scheduler
     tally = getattr(getattr(scheduler, "lengthwise", None), "tally", None)
     answer = {
         "scheduler": type(scheduler).__name__,
         "tokens": [tokens[at] for at in range(len(prompts))],
         "finished": finished,
+        "preemptions": len(preempted),
         "faults": dict(tally.faults) if tally else {},
         "fallbacks": dict(tally.fallbacks) if tally else {},
         "seconds": time.monotonic() - began - pause_s,

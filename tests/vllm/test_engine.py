@@ -13,7 +13,7 @@ import pytest
 from tests.vllm.weights import random_model, smollm2
 
 CLASS = "lengthwise.vllm.LengthwiseScheduler"
-TINY = {"max_num_seqs": 4, "max_model_len": 512, "kv_cache_memory_bytes": 2**20}
+TINY = {"max_num_seqs": 4, "max_model_len": 512, "kv_cache_memory_bytes": 5 * 2**17}
 CHATS = [
     "Write a long story about a lighthouse keeper and the sea.",
     "Explain how a steam engine works, in detail.",
@@ -75,6 +75,7 @@ def test_under_fcfs_every_token_is_stock_vllms(tiny, stock_tiny):
     assert (stock_tiny["scheduler"], ours["scheduler"]) == ("Scheduler", "LengthwiseScheduler")
     assert ours["tokens"] == stock_tiny["tokens"]
     assert ours["finished"] == stock_tiny["finished"]
+    assert ours["preemptions"] == stock_tiny["preemptions"] > 0
 
 
 def test_under_any_order_every_answer_is_the_same(tiny, stock_tiny):
@@ -88,6 +89,7 @@ def test_under_any_order_every_answer_is_the_same(tiny, stock_tiny):
     )
     assert ours["tokens"] == stock_tiny["tokens"]
     assert ours["finished"] != stock_tiny["finished"]
+    assert ours["preemptions"] > 0
     assert not ours["faults"]
 
 

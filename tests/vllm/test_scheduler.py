@@ -149,9 +149,7 @@ def test_a_predicted_length_comes_later_and_counts(model, settings, monkeypatch)
             return str(ids[0])
 
     monkeypatch.setattr(lengthwise.vllm.order, "load_predictor", lambda name: FakePredictor())
-    monkeypatch.setattr(
-        lengthwise.vllm.scheduler, "_tokenizer_of", lambda config: FakeTokenizer
-    )
+    monkeypatch.setattr(lengthwise.vllm.scheduler, "_tokenizer_of", lambda config: FakeTokenizer)
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
     for i in range(3):
         run.add(Job(id=i, output=20))
@@ -185,9 +183,7 @@ def test_a_bad_predictor_stops_nothing(model, settings, monkeypatch, caplog, ans
             return "x"
 
     monkeypatch.setattr(lengthwise.vllm.order, "load_predictor", lambda name: FakePredictor())
-    monkeypatch.setattr(
-        lengthwise.vllm.scheduler, "_tokenizer_of", lambda config: FakeTokenizer
-    )
+    monkeypatch.setattr(lengthwise.vllm.scheduler, "_tokenizer_of", lambda config: FakeTokenizer)
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
     for i in range(20):
         run.add(Job(id=i, output=4))
