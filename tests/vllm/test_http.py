@@ -48,7 +48,7 @@ def child(command: list[str], url: str, log: Path, **environ: str):
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory):
-    """vLLM's OpenAI server with our scheduler, one request at a time, and its side port."""
+    """VLLM's OpenAI server with our scheduler, one request at a time, and its side port."""
     port, side = free_port(), free_port()
     flags = "--enforce-eager --max-model-len 512 --max-num-seqs 1 --dtype float32"
     command = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(smollm2())]

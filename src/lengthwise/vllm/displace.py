@@ -24,6 +24,7 @@ class Displacer:
         self.order = order
         self.limit = limit
         self._bounds: dict[int, tuple[float, float]] = {}
+        self._spared: dict[int, float] = {}  # attained tokens from which one is left alone
 
     def choose(self, scheduler: Any) -> list[Any]:
         """Return the running requests to take off now; `scheduler` is vLLM's, left as it is."""
@@ -65,16 +66,23 @@ class Displacer:
         """Heap of those who may be taken off, largest key bound first."""
         heap = []
         bounds: dict[int, tuple[float, float]] = {}
+        spared: dict[int, float] = {}
+        seats = self.order.seats
         for request in running:
-            seat = self.order.seat_of(request)
-            if seat.attained_tokens >= self.limit * seat.expected_tokens:
+            seat = seats[request.request_id]
+            attained = seat.attained_tokens = request.num_output_tokens
+            until = self._spared.get(seat.id)
+            if until is None:
+                until = self.limit * seat.expected_tokens
+            spared[seat.id] = until
+            if attained >= until:
                 continue
             bound = self._bounds.get(seat.id)
-            if bound is None or seat.attained_tokens >= bound[1]:
+            if bound is None or attained >= bound[1]:
                 bound = self._read(seat)
             bounds[seat.id] = bound
             heap.append((-bound[0], -seat.id, request))
-        self._bounds = bounds
+        self._bounds, self._spared = bounds, spared
         heapq.heapify(heap)
         return heap
 
