@@ -108,7 +108,7 @@ def test_whoever_goes_away_leaves_nothing_behind(model, settings, ahead):
         run.finish(*run.in_flight.pop(0))
     assert scheduler.kv_cache_manager.block_pool.get_num_free_blocks() == free
     order = scheduler.lengthwise
-    for left in (scheduler.requests, order.seats, order._live, order._unpredicted):
+    for left in (scheduler.requests, order.seats, order._live, order._unpredicted, order._late):
         assert not left
     assert not len(order.waiting)
     assert not order.tally.faults

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lengthwise.core.policy import Falls
 
 if TYPE_CHECKING:
+    from lengthwise.core.prediction import Prediction
     from lengthwise.core.request import Request
     from lengthwise.vllm.order import Order
 
@@ -24,7 +25,8 @@ class Displacer:
         self.order = order
         self.limit = limit
         self._bounds: dict[int, tuple[float, float]] = {}
-        self._spared: dict[int, float] = {}  # attained tokens from which one is left alone
+        #: Attained tokens from which one is left alone, and the prediction that says so.
+        self._spared: dict[int, tuple[float, Prediction]] = {}
 
     def choose(self, scheduler: Any) -> list[Any]:
         """Return the running requests to take off now; `scheduler` is vLLM's, left as it is."""
@@ -66,16 +68,17 @@ class Displacer:
         """Heap of those who may be taken off, largest key bound first."""
         heap = []
         bounds: dict[int, tuple[float, float]] = {}
-        spared: dict[int, float] = {}
+        spared: dict[int, tuple[float, Prediction]] = {}
         seats = self.order.seats
         for request in running:
             seat = seats[request.request_id]
             attained = seat.attained_tokens = request.num_output_tokens
-            until = self._spared.get(seat.id)
-            if until is None:
-                until = self.limit * seat.expected_tokens
-            spared[seat.id] = until
-            if attained >= until:
+            told = self._spared.get(seat.id)
+            if told is None or told[1] is not seat.prediction:
+                told = (self.limit * seat.expected_tokens, seat.prediction)
+                self._bounds.pop(seat.id, None)
+            spared[seat.id] = told
+            if attained >= told[0]:
                 continue
             bound = self._bounds.get(seat.id)
             if bound is None or attained >= bound[1]:

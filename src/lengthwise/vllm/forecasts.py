@@ -33,17 +33,17 @@ class _Job(NamedTuple):
 class Forecasts:
     """One predictor on one thread. `load` runs on the thread too, so that no start waits for it.
 
-    `still_waits(request_id)` is asked before each prediction: who runs already needs none.
+    `is_wanted(request_id)` is asked before each prediction: who has ended needs none.
     """
 
     def __init__(
         self,
         load: Callable[[], tuple[Predictor, Transcript]],
-        still_waits: Callable[[str], bool],
+        is_wanted: Callable[[str], bool],
         tally: Tally,
     ) -> None:
         self._load = load
-        self._still_waits = still_waits
+        self._is_wanted = is_wanted
         self._tally = tally
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ready: deque[tuple[str, Prediction]] = deque()
@@ -73,7 +73,7 @@ class Forecasts:
             self._tally.fault("loading the predictor", error, "the mean length stands in for it")
             return
         while (job := self._jobs.get()) is not None:
-            if not self._still_waits(job.request_id):
+            if not self._is_wanted(job.request_id):
                 continue
             try:
                 prompt = transcript.read(job.token_ids, max_tokens=job.max_tokens)

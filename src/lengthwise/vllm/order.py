@@ -76,6 +76,7 @@ class Order:
         self._tokenizer = tokenizer
         self._live: dict[int, Any] = {}
         self._unpredicted: set[str] = set()
+        self._late: set[str] = set()
         self._next_id = 0
         self._latest_arrival_s = 0.0
         self._step_began_s: float | None = None
@@ -101,6 +102,7 @@ class Order:
         self.waiting.discard(request)
         self._live.pop(seat.id, None)
         self._unpredicted.discard(request.request_id)
+        self._late.discard(request.request_id)
         if not completed:
             return
         tokens = request.num_output_tokens
@@ -122,9 +124,12 @@ class Order:
                 self._foretell(request_id, prediction)
 
     def admitted(self, request_id: str) -> None:
-        """Note that a request runs; count it if its prediction did not come in time."""
-        if request_id in self._unpredicted:
-            self._unpredicted.discard(request_id)
+        """Note that a request runs; count it once if its prediction did not come in time.
+
+        The prediction is still wanted: who is displaced or taken off depends on it.
+        """
+        if request_id in self._unpredicted and request_id not in self._late:
+            self._late.add(request_id)
             self.tally.fallbacks["late"] += 1
 
     def close(self) -> None:
