@@ -53,7 +53,9 @@ class Served:
         """Time per token after the first, NaN for an answer of one token."""
         after = np.maximum(self.output_tokens - 1, 0)
         spent = self.finish_s - self.first_token_s
-        return np.divide(spent, after, out=np.full(len(after), np.nan), where=after > 0)
+        tpot: NDArray[np.float64] = np.full(len(after), np.nan)
+        np.divide(spent, after, out=tpot, where=after > 0)
+        return tpot
 
 
 def summarise_served(

@@ -91,6 +91,17 @@ def parse_goodput(targets: Iterable[str]) -> dict[str, float]:
     return slos
 
 
+def parse_percentiles(text: str) -> tuple[float, ...]:
+    """Read `50,90,99`; 50, 90 and 99 are always there. Raises ConfigError."""
+    try:
+        values = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        values = (math.nan,)
+    if not all(0 <= value <= 100 for value in values):
+        raise ConfigError(f"--metric-percentiles takes numbers in 0..100, not {text!r}")
+    return tuple(sorted({*values, 50.0, 90.0, 99.0}))
+
+
 def meets(latency: Latency, slos: dict[str, float]) -> bool:
     """Whether a completed request met every target; a one-token answer has no TPOT to miss."""
     if not latency.row.completed:
