@@ -14,6 +14,7 @@ VERBS = {
     "serve": "lengthwise.cli.serve",
     "bench": "lengthwise.cli.bench",
     "simulate": "lengthwise.cli.simulate",
+    "sweep": "lengthwise.cli.sweep",
     "convert": "lengthwise.cli.convert",
     "predict": "lengthwise.cli.predict",
     "systems": "lengthwise.cli.systems",

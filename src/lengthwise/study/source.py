@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,10 +133,6 @@ class Pace:
         if times[0] > EPOCH_S * 1e3:
             times = times - times[0]
         return times / 1e3 / self.time_scale
-
-    def faster(self, *, request_rate: float | None, time_scale: float) -> Pace:
-        """Return the same pace at another rate or scale."""
-        return replace(self, request_rate=request_rate, time_scale=time_scale)
 
 
 def offered_rate(arrival_s: NDArray[np.float64]) -> float:
