@@ -51,7 +51,7 @@ class ElasticAged:
     """
 
     stretch: float = 4.0
-    patience: float = 1.0
+    patience: float = 0.75
 
     name: ClassVar[str] = "elastic-aged"
     rekey: ClassVar[Rekey] = Rekey.NEVER
