@@ -72,17 +72,30 @@ def test_a_queue_is_foretold_from_what_waits_and_how_many_run_at_once():
     queue.push(request(1, tokens=30, s_per_token=0.5), 0.0)
     late = request(2, tokens=100, s_per_token=0.5)
     queue.push(late, 0.0)
-    assert (late.queue_s, late.queue_rounds) == (10.0, 1.0)
+    assert (late.queue_s, late.queue_s_per_token) == (10.0, 0.5)
     assert ElasticAged(stretch=0, patience=1).bound_s(late) == 10.0
     brief = request(3, tokens=4, s_per_token=0.5)
     queue.discard(2)
     queue.push(brief, 0.0)
     assert ElasticAged(stretch=0, patience=1).bound_s(brief) == 2.0  # a queue of its own like
-    before = (brief.queue_s, brief.queue_rounds)
+    before = (brief.queue_s, brief.queue_s_per_token)
     queue.pop(0.0)
     queue.discard(3)
     queue.push(brief, 9.0)  # taken back by a host: what it saw first stays
-    assert (brief.queue_s, brief.queue_rounds) == before
+    assert (brief.queue_s, brief.queue_s_per_token) == before
+
+
+def test_the_pace_of_a_queue_is_learnt_while_it_stands():
+    """Forty tokens taken off every two seconds: the next forty are foretold as two seconds."""
+    queue = RankedQueue(ElasticAged())
+    for id_ in range(40):
+        queue.push(request(id_, tokens=40, s_per_token=9.0), 0.0)
+    for turn in range(30):
+        queue.pop(2.0 * turn)
+    late = request(99, tokens=10, s_per_token=9.0)
+    queue.push(late, 60.0)
+    assert late.queue_s == pytest.approx(10 * 2.0)
+    assert late.queue_s_per_token == pytest.approx(10 * 2.0 / 40)
 
 
 @pytest.mark.parametrize("load", [0.95, 1.2])
