@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "sim": {"core", "policies", "systems", "predictors", "workloads", "errors"},
     "gateway": {"core", "policies", "systems", "predictors", "errors"},
     "engines": {"core", "policies", "predictors", "errors"},
+    "vllm": {"core", "policies", "systems", "predictors", "errors"},
     "report": {"core", "policies", "systems", "errors"},
     "study": {"core", "systems", "predictors", "workloads", "sim", "report", "errors"},
     "bench": {"core", "systems", "predictors", "workloads", "report", "errors"},

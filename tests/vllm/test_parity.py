@@ -68,7 +68,7 @@ def served_by_vllm(cls, model, jobs, engine: Engine) -> Run:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("blocks", [60, 5_000], ids=["pressure", "room"])
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "first-chunk"])
-@pytest.mark.parametrize("policy", ["stock", "fcfs", "sjf", "ssjf", "prompt-sjf"])
+@pytest.mark.parametrize("policy", ["stock", "fcfs", "sjf", "ssjf", "ssjf-elastic", "prompt-sjf"])
 def test_the_simulator_is_exact(model, settings, policy, whole, blocks, seed):
     """Each request's first and last token come when the simulator says, to 1e-9."""
     settings(

@@ -60,7 +60,7 @@ class Displacer:
             slots -= 1
             free -= need
             chosen += victims
-            aside.append(waiting.pop_request())
+            aside.append(waiting.set_aside())
         waiting.prepend_requests(aside)
         return chosen
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lengthwise.core.request import Request
     from lengthwise.vllm.tally import Tally
 
+#: Statuses in which vLLM may admit whom it pops.
+_RUNNABLE = ("WAITING", "PREEMPTED")
+
 
 class RankedWaiting(RequestQueue):
     """The seam between vLLM's scheduler and `RankedQueue`.
@@ -63,6 +66,17 @@ class RankedWaiting(RequestQueue):
     def pop_request(self) -> Any:
         """Remove and return the request that `peek_request` names."""
         request = self._requests[self._head().id]
+        if request.status.name not in _RUNNABLE or request.num_stale_output_tokens:
+            self.discard(request)  # vLLM only skips it
+        else:
+            seat = self._seats.pop(request.request_id)
+            self._ranked.take(seat.id, self.now)
+            del self._requests[seat.id]
+        return request
+
+    def set_aside(self) -> Any:
+        """Remove and return the head, which is only looked past and will be prepended again."""
+        request = self.peek_request()
         self.discard(request)
         return request
 
