@@ -129,6 +129,21 @@ class Job:
         )
 
 
+def jobs_of(count: int = 200, *, spread_s: float = 0.004) -> list[Job]:
+    """Make requests of many sizes, a third of them with a common prefix."""
+    return [
+        Job(
+            id=i,
+            arrival_s=i * spread_s,
+            prompt=1 + i * 37 % 90,
+            output=1 + i * 53 % 61,
+            hint=float(1 + i * 53 % 61),
+            shared_prefix=i % 3 == 0,
+        )
+        for i in range(count)
+    ]
+
+
 @dataclass
 class Run:
     """Drives one scheduler with a fake runner; `clock` and `steps` are the record.

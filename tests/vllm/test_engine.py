@@ -13,7 +13,7 @@ import pytest
 from tests.vllm.weights import random_model, smollm2
 
 CLASS = "lengthwise.vllm.LengthwiseScheduler"
-TINY = {"max_num_seqs": 4, "max_model_len": 512, "kv_cache_memory_bytes": 5 * 2**17}
+TINY = {"max_num_seqs": 8, "max_model_len": 512, "kv_cache_memory_bytes": 5 * 2**17}
 CHATS = [
     "Write a long story about a lighthouse keeper and the sea.",
     "Explain how a steam engine works, in detail.",
