@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from lengthwise.cli.config_file import config_option
+from lengthwise.cli.engine_options import engines_of, origin_of, refuse_embedded_options
 from lengthwise.cli.welcome import welcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lengthwise.engines.embedded import EmbeddedEngine
-
-T = TypeVar("T")
 
 #: The embedded engine is ours and dies with us: SIGTERM must end both within 5 s.
 EMBEDDED_DRAIN_S = 3.0
@@ -110,6 +107,13 @@ really runs at once, so that the rest waits here, where it is put in order.
     "can lie to jump the queue: only where you know them all.",
 )
 @click.option(
+    "--cors-origin",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let web pages of this origin (https://HOST[:PORT], or * for all) call from a browser; "
+    "repeat it for more.  [default: none may]",
+)
+@click.option(
     "--drain-s",
     type=click.FloatRange(min=0),
     default=None,
@@ -143,11 +147,15 @@ really runs at once, so that the rest waits here, where it is put in order.
     default=None,
     help="Embedded engine: another GGUF file.",
 )
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     *,
     engine: Sequence[str],
     engine_api_key_env: Sequence[str],
     max_inflight: Sequence[int],
+    cors_origin: Sequence[str],
     drain_s: float | None,
     slots: int,
     threads: int,
@@ -164,8 +172,10 @@ def command(
         if seconds is not None and not math.isfinite(seconds):
             raise ConfigError(f"{name} must be a finite number of seconds, not {seconds}")
     find_system(gateway["scheduling_policy"], carried=())
+    gateway["cors_origins"] = tuple(map(origin_of, cors_origin))
     if engine:
-        engines = _engines(engine, engine_api_key_env, max_inflight)
+        refuse_embedded_options(ctx)
+        engines = engines_of(engine, engine_api_key_env, max_inflight)
         config = GatewayConfig(engines=engines, drain_s=_or(drain_s, 30.0), **gateway)
         asyncio.run(_serve(config, None))
         return
@@ -220,44 +230,6 @@ async def _serve(config: GatewayConfig, embedded: EmbeddedEngine | None) -> None
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
-
-
-def _engines(
-    urls: Sequence[str], key_names: Sequence[str], limits: Sequence[int]
-) -> tuple[EngineConfig, ...]:
-    """Pair each engine with its key and limit; one of either stands for all."""
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"--engine takes http://HOST:PORT/v1 (or https), not {url!r}")
-    if len(set(urls)) != len(urls):
-        raise ConfigError("--engine names the same engine twice")
-    keys = _spread("--engine-api-key-env", [_key(name) for name in key_names], len(urls))
-    inflight = _spread("--max-inflight", limits, len(urls))
-    return tuple(
-        EngineConfig(url=url.rstrip("/"), api_key=key, max_inflight=limit)
-        for url, key, limit in zip(urls, keys, inflight, strict=True)
-    )
-
-
-def _spread(option: str, values: Sequence[T], engines: int) -> list[T | None]:
-    """Give each engine its value; one stands for all, none leaves all without."""
-    if not values:
-        return [None] * engines
-    if len(values) == 1:
-        return [values[0]] * engines
-    if len(values) != engines:
-        raise ConfigError(
-            f"{option} was given {len(values)} times for {engines} engines: once, or once for each"
-        )
-    return [*values]
-
-
-def _key(name: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        raise ConfigError(f"--engine-api-key-env {name}: that variable is not set")
-    return value
 
 
 def _or(value: float | None, default: float) -> float:
