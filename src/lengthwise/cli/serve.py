@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -147,6 +150,12 @@ really runs at once, so that the rest waits here, where it is put in order.
     default=None,
     help="Embedded engine: another GGUF file.",
 )
+@click.option(
+    "--until-stdin-closes",
+    is_flag=True,
+    help="Stop, as at SIGTERM, when standard input closes: for a parent that starts this as its "
+    "child, and may die.",
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -161,6 +170,7 @@ def command(
     threads: int,
     ctx_per_slot: int,
     model_path: str | None,
+    until_stdin_closes: bool,
     **gateway: Any,
 ) -> None:
     """Serve a model with short answers first.
@@ -173,6 +183,8 @@ def command(
             raise ConfigError(f"{name} must be a finite number of seconds, not {seconds}")
     find_system(gateway["scheduling_policy"], carried=())
     gateway["cors_origins"] = tuple(map(origin_of, cors_origin))
+    if until_stdin_closes:
+        threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
     if engine:
         refuse_embedded_options(ctx)
         engines = engines_of(engine, engine_api_key_env, max_inflight)
@@ -230,6 +242,13 @@ async def _serve(config: GatewayConfig, embedded: EmbeddedEngine | None) -> None
             watch.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watch
+
+
+def _end_with_stdin() -> None:
+    """Wait for the end of standard input, then end as SIGTERM does."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _or(value: float | None, default: float) -> float:

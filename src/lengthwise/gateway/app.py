@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 #: Bodies above this are parsed in a thread, so that the loop never stands still for one.
 _INLINE_BODY_BYTES = 64 * 1024
 _GRACE_S = 1.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Gateway:
@@ -259,7 +260,7 @@ class Gateway:
 
 
 async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal cuts the drain short.
 
     Calls `on_ready` with the base URL. Raises ConfigError where it cannot start.
     """
@@ -269,7 +270,8 @@ async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None =
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[None] = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    heeded = [n for n in _STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    for number in heeded:
         loop.add_signal_handler(number, signals.put_nowait, None)
     try:
         url = await gateway.start()
@@ -284,5 +286,5 @@ async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None =
             await gateway.abort()
     finally:
         await gateway.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in heeded:
             loop.remove_signal_handler(number)
