@@ -5,6 +5,7 @@ import json
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from click.core import ParameterSource
 
@@ -175,7 +176,7 @@ def test_the_command_that_goes_on_is_printed_whole(system, tmp_path, capsys, mon
     monkeypatch.chdir(tmp_path)
     system.stop_at = "seed4-ssjf"
     words = [*WORDS, "--goodput", "ttft:100", "--goodput", "e2el:200", "--result-dir", "out dir"]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(click.Abort):
         command.main(words, standalone_mode=False)
     line = capsys.readouterr().err.rstrip().splitlines()[-1]
     pasted = shlex.split(line)

@@ -141,8 +141,8 @@ COMPARISON = _options(
     click.option(
         "--resume",
         type=click.Path(path_type=Path, file_okay=False, exists=True),
-        help="A result directory: finished runs are not run again. An interrupted comparison prints "
-        "the whole command that goes on with it.",
+        help="A result directory: finished runs are not run again. An interrupted comparison "
+        "prints the whole command that goes on with it.",
     ),
     click.option("--no-plot", is_flag=True, help="Draw no picture (matplotlib is not needed)."),
     click.option("--predictor", help="For the policies that predict. [default: serve's]"),

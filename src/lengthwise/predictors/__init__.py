@@ -30,7 +30,7 @@ def load_predictor(name_or_path: str) -> Predictor:
         return Constant()
     is_default = name_or_path == "default"
     path = Path(name_or_path)
-    if not is_default and not (path.is_dir() or len(path.parts) > 1):
+    if not name_or_path or (not is_default and not (path.is_dir() or len(path.parts) > 1)):
         raise ConfigError.unknown("predictor", name_or_path, (*PREDICTORS, "a directory"))
 
     from lengthwise.predictors import stack  # noqa: PLC0415  # numpy only when a model is loaded
