@@ -146,6 +146,7 @@ def test_options_of_the_embedded_engine_are_refused_for_others(served, option, v
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("max-inflight = 2\nmax_inflight = 3", "max_inflight is there twice"),
         ("max-inflight = 2.7", "max-inflight = 2.7: must be an integer, at least 1"),
         ("max-inflight = [1, true]", "max-inflight = true: must be an integer"),
         ("port = true", "port = true: must be an integer, 0 to 65535"),
@@ -174,3 +175,9 @@ def test_origins_are_taken_as_browsers_send_them(served):
     for bad in ("a.example", "https://a.example/", "https://A.example", "https://a.example/x", ""):
         with pytest.raises(ConfigError, match="--cors-origin takes"):
             served(*words, "--cors-origin", bad)
+
+
+def test_the_same_engine_twice_is_refused(served):
+    """With or without a slash at the end it is the same engine."""
+    with pytest.raises(ConfigError, match="the same engine twice"):
+        served("--engine", URL, "--engine", f"{URL}/", "--max-inflight", "2")

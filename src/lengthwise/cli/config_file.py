@@ -36,6 +36,8 @@ def _read(ctx: click.Context, param: click.Parameter, path: Path | None) -> None
         option = known.get(key.replace("_", "-"))
         if option is None:
             raise ConfigError(f"{path}: {ConfigError.unknown('option', key, known)}")
+        if option.name in defaults:
+            raise ConfigError(f"{path}: {key} is there twice, with a dash and with an underscore")
         if isinstance(value, list) and not option.multiple:
             raise ConfigError(f"{path}: {key} takes one value, not a list")
         for one in value if isinstance(value, list) else [value]:

@@ -26,7 +26,7 @@ def engines_of(
     """Pair each engine with its key and limit; one of either stands for all."""
     for url in urls:
         _check_url(url)
-    if len(set(urls)) != len(urls):
+    if len({url.rstrip("/") for url in urls}) != len(urls):
         raise ConfigError("--engine names the same engine twice")
     keys = _spread("--engine-api-key-env", [_key(name) for name in key_names], len(urls))
     inflight = _spread("--max-inflight", limits, len(urls))

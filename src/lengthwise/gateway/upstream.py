@@ -138,7 +138,8 @@ class Engine:
             ):
                 body = await response.read()
                 if response.status != 200:
-                    raise NotAcceptedError(f"{url} answers {response.status}")
+                    hint = " (an OpenAI base ends in /v1)" if response.status == 404 else ""
+                    raise NotAcceptedError(f"{url} answers {response.status}{hint}")
                 return body
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotAcceptedError(f"no connection to {url}: {error}") from error
