@@ -25,7 +25,7 @@ def config(engine: FakeEngine, **options) -> GatewayConfig:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_lets_the_running_finish_and_ends(number):
-    """SIGTERM, or the terminal closes: what runs is answered, then `run` returns and the port is free."""
+    """SIGTERM or a closed terminal: what runs is answered, then `run` returns, the port is free."""
     async with FakeEngine(script=Script(delay_s=0.2)) as engine, aiohttp.ClientSession() as session:
         ready = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(run(config(engine), on_ready=ready.set_result))
