@@ -43,5 +43,5 @@ def load_predictor(name_or_path: str) -> Predictor:
     kinds: dict[str, Callable[..., Predictor]] = {"stack": stack.load, tuned.KIND: tuned.load}
     kind = artifact.kind_of(path)
     if kind not in kinds:
-        raise ArtifactError(f"{path}: a model of kind {kind!r} (this reads {', '.join(kinds)})")
+        raise ArtifactError(f"{path}: not a {' or '.join(kinds)} but of kind {kind!r}")
     return kinds[kind](path, name=path.name)

@@ -101,8 +101,8 @@ def read_answers(path: Path, *, skip_bad_rows: bool = False, every_turn: bool = 
     else:
         _fill_lines(found, content, skip=skip_bad_rows, every_turn=every_turn)
     if not found.rows:
-        why = f"; the first of {len(found.skipped)} bad rows: {found.skipped[0][1]}"
-        raise BadInputError(f"{path}: no usable row{why if found.skipped else ''}")
+        bad = [f"; the first of {len(found.skipped)} bad rows: {why}" for _, why in found.skipped]
+        raise BadInputError(f"{path}: no usable row{''.join(bad[:1])}")
     return found
 
 

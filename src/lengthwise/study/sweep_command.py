@@ -14,6 +14,7 @@ from rich.console import Console
 from lengthwise.errors import ConfigError
 from lengthwise.report.files import write_atomically, written_whole
 from lengthwise.report.plots import blank_figure
+from lengthwise.report.progress import bar
 from lengthwise.report.sweep import KNEE, in_order, knee, sweep_cells
 from lengthwise.report.sweep_plot import draw_sweep
 from lengthwise.report.table import rich_table
@@ -22,7 +23,6 @@ from lengthwise.study.notices import NO_QUEUE, of_recording
 from lengthwise.study.runs import Workload, run_figures, run_policy
 from lengthwise.study.save import as_json, check_writable, skipped_rows
 from lengthwise.study.simulate_command import load_workload
-from lengthwise.study.watch import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
