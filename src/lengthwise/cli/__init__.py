@@ -14,6 +14,7 @@ VERBS = {
     "serve": "lengthwise.cli.serve",
     "bench": "lengthwise.cli.bench",
     "predict": "lengthwise.cli.predict",
+    "calibrate": "lengthwise.cli.calibrate",
     "systems": "lengthwise.cli.systems",
 }
 
