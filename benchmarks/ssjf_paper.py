@@ -15,21 +15,20 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import io
 import json
 import sys
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ssjf_paper_released import released_arrivals, released_fcfs
-from ssjf_paper_report import changes, describe, paired_changes, write
 
 from lengthwise.policies import FCFS, SJF, PaperRule
 from lengthwise.sim import Batching, JobEngine, Trace, simulate_jobs
+from lengthwise.workloads.traces import opened, read_trace
+from ssjf_paper_released import released_arrivals, released_fcfs
+from ssjf_paper_report import changes, describe, paired_changes, write
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +70,7 @@ class Jobs:
         return CONST_S + PER_TOKEN_S * self.tokens
 
     def trace(self, *, predicted: bool) -> Trace:
-        """The jobs as the simulator takes them; a class is only ever compared."""
+        """Return the jobs as the simulator takes them; a class is only ever compared."""
         return Trace(
             arrival_s=self.arrival_s,
             prompt_tokens=np.ones(len(self.tokens), dtype=np.int64),
@@ -81,13 +80,14 @@ class Jobs:
 
 
 def measure(arrival_s: NDArray[np.float64], finish_s: NDArray[np.float64]) -> list[float]:
-    """Mean and p99 JCT (s), throughput by the paper's metric and over all (1/s). The paper's throughput is read at the 25th percentile of completions."""
+    """Return the mean and p99 JCT (s), and two throughputs (1/s).
+
+    The paper's is read at the 25th percentile of completions, the other over all of them.
+    """
     jct, ended = finish_s - arrival_s, np.sort(finish_s)
     at = int(np.percentile(np.arange(len(ended)), 25))
     throughput = len(ended) / (ended[-1] - arrival_s[0])
-    return [
-        float(x) for x in (jct.mean(), np.percentile(jct, 99), at / ended[at], throughput)
-    ]
+    return [float(x) for x in (jct.mean(), np.percentile(jct, 99), at / ended[at], throughput)]
 
 
 def serve(jobs: Jobs, engine: JobEngine, policy: Policy, *, predicted: bool = False) -> list[float]:
@@ -97,7 +97,7 @@ def serve(jobs: Jobs, engine: JobEngine, policy: Policy, *, predicted: bool = Fa
 
 
 def engine_of(batching: Batching, size: int, timeout_s: float, seed: int | None) -> JobEngine:
-    """The paper's server; a seed adds the predictor's time."""
+    """Return the paper's server; a seed adds the predictor's time."""
     return JobEngine(
         batching=batching,
         batch_size=size,
@@ -169,7 +169,11 @@ def steady(data: Any, azure_s: NDArray[np.float64]) -> list[dict[str, Any]]:
     """Long traces at stated loads, the same server for all."""
     cells = []
     tokens, classes = data
-    for batching, size in ((Batching.NONE, 1), (Batching.STATIC, 2), (Batching.PAPER_CONTINUOUS, 2)):
+    for batching, size in (
+        (Batching.NONE, 1),
+        (Batching.STATIC, 2),
+        (Batching.PAPER_CONTINUOUS, 2),
+    ):
         lined_up = Jobs(arrival_s=np.zeros(5000), tokens=tokens[:5000], classes=classes[:5000])
         capacity = serve(lined_up, engine_of(batching, size, TIMEOUT_S, None), FCFS())[3]
         for kind in ARRIVALS:
@@ -180,9 +184,7 @@ def steady(data: Any, azure_s: NDArray[np.float64]) -> list[dict[str, Any]]:
                     rng = np.random.default_rng([seed, 7])
                     arrival = steady_arrivals(kind, load * capacity, rng, azure_s)
                     chosen = rng.choice(len(tokens), len(arrival), replace=False)
-                    jobs = Jobs(
-                        arrival_s=arrival, tokens=tokens[chosen], classes=classes[chosen]
-                    )
+                    jobs = Jobs(arrival_s=arrival, tokens=tokens[chosen], classes=classes[chosen])
                     found[-1].append(compare_equal(jobs, batching, size, seed))
             cell = {"arrivals": kind, "batching": batching.value, "size": size}
             cell |= {"capacity_rps": capacity, "loads": LOADS}
@@ -205,7 +207,7 @@ def steady_arrivals(
 
 def read_predictions(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Read the released table: true lengths and predicted classes."""
-    with io.TextIOWrapper(_open(path), encoding="utf-8", newline="") as file:
+    with opened(path) as stream, io.TextIOWrapper(stream, encoding="utf-8", newline="") as file:
         rows = [
             (float(row["output_token_length"]), float(row["predicted_length"]))
             for row in csv.DictReader(file)
@@ -215,17 +217,10 @@ def read_predictions(path: Path) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def read_azure(path: Path) -> NDArray[np.float64]:
-    """Read the trace's arrivals, seconds after the first (7-digit fractions cut to 6)."""
-    with io.TextIOWrapper(_open(path), encoding="utf-8", newline="") as file:
-        times = [
-            datetime.fromisoformat(row["TIMESTAMP"][:26] + "+00:00").timestamp()
-            for row in csv.DictReader(file)
-        ]
-    return np.array(times) - times[0]
-
-
-def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    """Read the trace's arrivals, seconds after the first."""
+    arrival_ms = read_trace("azure", path).timestamp_ms
+    assert arrival_ms is not None
+    return (arrival_ms - arrival_ms[0]) / 1e3
 
 
 def main() -> None:
@@ -250,8 +245,16 @@ def main() -> None:
         saved["data"] = describe(data[0], data[1], CONST_S + PER_TOKEN_S * data[0])
     if not saved:
         sys.exit("nothing was run yet")
-    SAVED.write_text(json.dumps(saved, indent=1) + "\n", "utf-8")
+    lines = [f"{json.dumps(name)}: {_by_line(value)}" for name, value in saved.items()]
+    SAVED.write_text("{" + ",\n".join(lines) + "}\n", "utf-8")
     write(saved, ROOT / "docs")
+
+
+def _by_line(value: Any) -> str:
+    """JSON with a line for each cell."""
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(json.dumps(one) for one in value) + "\n]"
+    return json.dumps(value)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def paired_changes(found: NDArray[np.float64]) -> dict[str, Any]:
 def describe(
     tokens: NDArray[np.int64], classes: NDArray[np.int64], service_s: NDArray[np.float64]
 ) -> dict[str, Any]:
-    """What the released predictions are like."""
+    """Describe the released predictions."""
     true = np.searchsorted([42, 141, 294, 503], tokens, side="right")
     shortest = np.sort(service_s)[: len(service_s) // 4]
     return {
@@ -94,17 +94,19 @@ def _block(saved: dict[str, Any]) -> list[str]:
         data = saved["data"]
         gain = data["mean_service_s"] / data["shortest_quarter_service_s"]
         lines += [
-            f"{data['jobs']:,} jobs, {data['mean_tokens']:.0f} tokens and "
-            f"{data['mean_service_s']:.2f} s of service on average; the five classes are right for "
-            f"{data['accuracy']:.1%}. The shortest quarter takes "
-            f"{data['shortest_quarter_service_s']:.2f} s on average: served first and one at a "
-            f"time, it shows {gain:.1f}x the throughput, and the rest what is left.",
+            (
+                f"{data['jobs']:,} jobs, {data['mean_tokens']:.0f} tokens and "
+                f"{data['mean_service_s']:.2f} s of service on average; the five classes are right "
+                f"for {data['accuracy']:.1%}. The shortest quarter takes "
+                f"{data['shortest_quarter_service_s']:.2f} s on average: served first and one at a "
+                f"time, it shows {gain:.1f}x the throughput, and the rest what is left."
+            ),
             "### The paper's setting, the released rules",
             _paper_table([c for c in cells if c["rules"] == "released" and c["size"] in {1, 2}]),
             "### The paper's setting, the same rules for everybody",
             _paper_table([c for c in cells if c["rules"] == "equal" and c["size"] in {1, 2}]),
-            "### Batch size, released rules: SSJF against FCFS",
-            _size_table([c for c in cells if c["rules"] == "released" and c["size"] > 1]),
+            "### Batch size: SSJF against FCFS",
+            _size_table(cells),
             "### Poisson arrivals without batching, by rate",
             _rate_table(cells, data["mean_service_s"]),
         ]
@@ -131,9 +133,7 @@ def _paper_table(cells: list[dict[str, Any]]) -> str:
                 _factor(cell, "ssjf", "throughput_at_25"),
                 _three(cell["mean"], "throughput", "{:.3f}"),
                 _factor(cell, "ssjf", "throughput"),
-                ", ".join(
-                    name for name, yes in zip(("JCT", "x"), in_range, strict=True) if yes
-                )
+                ", ".join(name for name, yes in zip(("JCT", "x"), in_range, strict=True) if yes)
                 or "-",
             ]
         )
@@ -145,19 +145,24 @@ def _paper_table(cells: list[dict[str, Any]]) -> str:
 
 
 def _size_table(cells: list[dict[str, Any]]) -> str:
-    rows = [
-        [
-            cell["arrivals"],
-            cell["batching"],
-            str(cell["size"]),
-            _change(cell, "ssjf", "mean_jct_s"),
-            _factor(cell, "ssjf", "throughput_at_25"),
-            _factor(cell, "ssjf", "throughput"),
-        ]
-        for cell in cells
-    ]
-    head = ["arrivals", "batching", "size", "mean JCT", "throughput at 25 %", "throughput"]
-    return _table(head, rows)
+    equal = {_place(cell): cell for cell in cells if cell["rules"] == "equal"}
+    rows = []
+    for cell in cells:
+        if cell["rules"] == "equal" or cell["size"] == 1:
+            continue
+        same = equal[_place(cell)]
+        row = [cell["arrivals"], cell["batching"], str(cell["size"])]
+        for one in (cell, same):
+            row += [_change(one, "ssjf", "mean_jct_s"), _factor(one, "ssjf", "throughput_at_25")]
+            row.append(_factor(one, "ssjf", "throughput"))
+        rows.append(row)
+    said = ("mean JCT", "throughput at 25 %", "throughput over all")
+    head = [f"{what}, {rules}" for rules in ("released rules", "same rules") for what in said]
+    return _table(["arrivals", "batching", "size", *head], rows)
+
+
+def _place(cell: dict[str, Any]) -> tuple[str, str, int]:
+    return cell["arrivals"], cell["batching"], cell["size"]
 
 
 def _rate_table(cells: list[dict[str, Any]], service_s: float) -> str:
@@ -181,7 +186,10 @@ def _rate_table(cells: list[dict[str, Any]], service_s: float) -> str:
                 f"x{ssjf['throughput'] / fcfs['throughput']:.2f}",
             ]
         )
-    head = "requests/s | offered load | FCFS mean JCT s | SSJF mean | oracle mean | SSJF p99 | at 25 % | over all"
+    head = (
+        "requests/s | offered load | FCFS mean JCT s | SSJF mean | oracle mean | SSJF p99 | "
+        "throughput at 25 % | over all"
+    )
     return _table(head.split(" | "), rows)
 
 
@@ -258,8 +266,10 @@ def _draw(saved: dict[str, Any], path: Path) -> None:
         c for c in saved["steady"] if c["arrivals"] == "poisson" and c["batching"] == "none"
     )
     service_s = saved["data"]["mean_service_s"]
-    loads = [*stable["loads"], *(value * service_s for value in cell["values"])]
-    means = [*stable["mean"], *cell["by_value"]]
+    parts = (
+        (stable["loads"], stable["mean"]),
+        ([value * service_s for value in cell["values"]], cell["by_value"]),
+    )
     for axes, metric, claim in (
         (left, "mean_jct_s", tuple(1 + x for x in JCT_CLAIM)),
         (right, "throughput_at_25", THROUGHPUT_CLAIM),
@@ -267,20 +277,27 @@ def _draw(saved: dict[str, Any], path: Path) -> None:
         axes.axhspan(*claim, color="#E69F00", alpha=0.25, label="claimed")
         axes.axhline(1, color="#000000", linewidth=1, label="FCFS")
         for policy, colour in (("ssjf", "#0072B2"), ("oracle", "#D55E00")):
-            ratio = [row[policy][metric] / row["fcfs"][metric] for row in means]
-            axes.plot(loads, ratio, "o-", color=colour, markersize=4, label=policy)
+            _lines(axes, parts, policy, metric, style="o-", color=colour, label=policy)
         axes.axvline(1, color="#999999", linestyle=":")
         axes.set_xscale("log")
         axes.set_xticks([0.5, 1, 2, 4, 8, 16, 32], ["0.5", "1", "2", "4", "8", "16", "32"])
         axes.minorticks_off()
-        axes.set_xlabel("offered load (below 1: 10,000 jobs; above: 50 jobs at once)")
+        axes.set_xlabel("offered load (below 1: 10,000 jobs; above: 50 jobs)")
         axes.grid(visible=True, alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     left.set_title("Mean JCT, as a share of FCFS")
     left.set_ylim(0, 1.05)
     right.set_title("Throughput at 25 % of completions, times FCFS")
-    ratio = [row["ssjf"]["throughput"] / row["fcfs"]["throughput"] for row in means]
-    right.plot(loads, ratio, "--", color="#0072B2", label="ssjf, over all completions")
+    over_all = {"style": "--", "color": "#0072B2", "label": "ssjf, over all completions"}
+    _lines(right, parts, "ssjf", "throughput", **over_all)
     right.set_ylim(0, None)
     right.legend(frameon=False)
     figure.savefig(path)
+
+
+def _lines(axes: Any, parts: Any, policy: str, metric: str, *, style: str, **look: str) -> None:
+    """One line a part, since the two settings are not one curve; one entry in the legend."""
+    for loads, means in parts:
+        ratio = [row[policy][metric] / row["fcfs"][metric] for row in means]
+        axes.plot(loads, ratio, style, markersize=4, **look)
+        look = look | {"label": "_"}

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 @click.command("calibrate")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -69,8 +71,8 @@ def command(
         return
     names = ", ".join(path.name for path in files)
     said = (
-        f"fit to {fit.rows} rows of {names}; held out: R2 {fit.r2:.3f}, error {fit.median_error:.1%}"
-        f" at the median and {fit.p90_error:.1%} at the 90th percentile"
+        f"fit to {fit.rows} rows of {names}; held out: R2 {fit.r2:.3f}, error "
+        f"{fit.median_error:.1%} at the median and {fit.p90_error:.1%} at the 90th percentile"
     )
     fitted: Engine = dataclasses.replace(engine, cost=fit.cost, source=said)
     try:

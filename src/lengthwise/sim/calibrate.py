@@ -140,9 +140,7 @@ def fit_requests(requests: Requests, *, seed: int = 0) -> Fit:
         tokens, contexts = np.diff(spans.until(clock), axis=1)
         each = np.divide(contexts, tokens, out=np.zeros_like(tokens), where=tokens > 1e-9)
         cost = fit.cost
-        per = cost.base_s + running * (
-            cost.decode_s_per_request + cost.context_s_per_token * each
-        )
+        per = cost.base_s + running * (cost.decode_s_per_request + cost.context_s_per_token * each)
         decoding = np.diff(times) - cost.prefill_s_per_token * np.diff(joined_by(times))
         paces = np.maximum(decoding, 1e-3 * np.diff(times)) / per
         clock = np.concatenate(([0.0], np.cumsum(paces)))
@@ -207,7 +205,8 @@ def _non_negative(matrix: Floats, target: Floats) -> Floats:
             if (found >= 0).all() and residual @ residual < least * (1 - 1e-12):
                 best, least = np.zeros(columns), float(residual @ residual)
                 best[list(support)] = found
-    return best / scale
+    solution: Floats = best / scale
+    return solution
 
 
 def _standard_errors(relative: Floats, values: Floats, weights: Floats) -> Floats:
@@ -230,7 +229,9 @@ def _unidentified(design: Floats) -> list[str]:
     for column in range(4):
         others = [other for other in seen if other != column]
         if column not in seen:
-            warnings.append(f"{COSTS[column]} is not identified: its counts are all 0; 0 is written")
+            warnings.append(
+                f"{COSTS[column]} is not identified: its counts are all 0; 0 is written"
+            )
         elif others and _explained(design[:, others], design[:, column]) > 1 - 1e-4:
             warnings.append(
                 f"{COSTS[column]} is not identified: its counts are a combination of the others', "

@@ -273,7 +273,7 @@ class IterationServer:
         return max(steps, 0)
 
     def _next_that_beats(self, until: float) -> float:
-        """Arrival before `until` of the next request that may stand before the head of the queue."""
+        """Arrival before `until` of the next request that may stand before the head."""
         row, arrivals = self.next_row, self.arrivals
         while row < len(arrivals) and arrivals[row] <= until:
             if self.ranking.beats(row):

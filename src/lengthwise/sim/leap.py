@@ -30,7 +30,7 @@ def first_at(delay_s: float, most: int, per: float, rise: float) -> int:
         i -= 1
     while i < most and i * (per + rise * (i - 1) / 2) < delay_s:
         i += 1
-    return i if i < most else most
+    return min(most, i)
 
 
 def first_overdue(ranking: RescuingRanking, most: int, now: float, per: float, rise: float) -> int:

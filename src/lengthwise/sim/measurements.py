@@ -74,16 +74,16 @@ def _table(path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Measure
         raise BadInputError(f"{path}: no rows")
     _, head = listed[0]
     if ITERATION[0] in head:
-        return Measured(iterations=_columns(path, listed, {name: 1.0 for name in ITERATION}))
-    wanted = {name if name in head else name[:-1] + "ms": 1.0 for name in TIMES}
-    wanted = {name: 1e-3 if name.endswith("_ms") else 1.0 for name in wanted}
+        return Measured(iterations=_columns(path, listed, dict.fromkeys(ITERATION, 1.0)))
+    in_ms = {name: f"{name.removesuffix('_s')}_ms" for name in TIMES}
+    wanted = dict((ms, 1e-3) if ms in head else (name, 1.0) for name, ms in in_ms.items())
     ended = [
         (line, row)
         for line, row in listed
         if row.get("outcome", "completed") == "completed"
         and all(row.get(name, 0) is not None for name in (*wanted, *LENGTHS))
     ]
-    table = _columns(path, ended, wanted | {name: 1.0 for name in LENGTHS})
+    table = _columns(path, ended, wanted | dict.fromkeys(LENGTHS, 1.0))
     arrival, ttft, e2el, prompt, output = table.T
     requests = Requests(
         first_token_s=arrival + ttft,
@@ -121,9 +121,7 @@ def _vllm(path: Path, saved: Mapping[str, Any]) -> Measured:
     columns = [saved[name] for name in VLLM]
     if len({len(column) for column in columns}) > 1:
         raise BadInputError(f"{path}: {', '.join(VLLM)} differ in length")
-    for entry, (prompt, output, ttft, itl, start) in enumerate(
-        zip(*columns, strict=True), start=1
-    ):
+    for entry, (prompt, output, ttft, itl, start) in enumerate(zip(*columns, strict=True), start=1):
         where = f"{path}: entry {entry}"
         first = _number(ttft, f"{where}: ttfts")
         gaps = sum(_number(gap, f"{where}: itls") for gap in itl or ())
