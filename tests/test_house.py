@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "gateway": {"core", "policies", "systems", "predictors", "errors"},
     "engines": {"core", "policies", "predictors", "errors"},
     "report": {"core", "policies", "systems", "errors"},
+    "study": {"core", "systems", "predictors", "workloads", "sim", "report", "errors"},
     "bench": {"core", "systems", "predictors", "workloads", "report", "errors"},
 }
 PURE = ("core", "policies")

@@ -16,10 +16,11 @@ from lengthwise.bench.compare import Comparison, compare
 from lengthwise.bench.contenders import run_order
 from lengthwise.bench.live import System
 from lengthwise.bench.plan import draw_plan
-from lengthwise.bench.store import FinishedRun, ResultFolder, write_atomically
+from lengthwise.bench.store import FinishedRun, ResultFolder
 from lengthwise.bench.watch import Watch
 from lengthwise.errors import ConfigError, MissingExtraError
 from lengthwise.report.comparison import build_report, to_json
+from lengthwise.report.files import write_atomically
 from lengthwise.report.table import markdown, remarks, rich_tables
 from lengthwise.workloads.datasets import Dataset, fitting, load_dataset, spread_samples
 

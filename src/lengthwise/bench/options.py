@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lengthwise.bench.contenders import Contender, parse_contenders
 from lengthwise.bench.loadgen import Target
 from lengthwise.errors import ConfigError
-from lengthwise.report.summary import parse_goodput
+from lengthwise.report.summary import parse_goodput, parse_percentiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,7 @@ class BenchOptions:
         options["slos"] = parse_goodput(
             word for value in options.pop("goodput") for word in value.split()
         )
-        options["percentiles"] = _percentiles(options.pop("metric_percentiles"))
+        options["percentiles"] = parse_percentiles(options.pop("metric_percentiles"))
         options["result_filename"] = options["result_filename"] or "bench.json"
         options["compare"] = (
             None if options["compare"] is None else parse_contenders(options["compare"])
@@ -135,13 +135,3 @@ def _seeds(text: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds must differ and not be negative: {text!r}")
     return seeds
-
-
-def _percentiles(text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        values = (math.nan,)
-    if not all(0 <= value <= 100 for value in values):
-        raise ConfigError(f"--metric-percentiles takes numbers in 0..100, not {text!r}")
-    return tuple(sorted({*values, 50.0, 90.0, 99.0}))

@@ -13,6 +13,9 @@ from lengthwise.errors import LengthwiseError
 VERBS = {
     "serve": "lengthwise.cli.serve",
     "bench": "lengthwise.cli.bench",
+    "simulate": "lengthwise.cli.simulate",
+    "sweep": "lengthwise.cli.sweep",
+    "convert": "lengthwise.cli.convert",
     "predict": "lengthwise.cli.predict",
     "calibrate": "lengthwise.cli.calibrate",
     "systems": "lengthwise.cli.systems",
