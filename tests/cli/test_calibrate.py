@@ -12,7 +12,7 @@ from tests.sim.test_calibrate import ENGINE, off, rows_of, served
 
 
 def test_a_log_becomes_an_engine_file(tmp_path):
-    """The file has the fitted cost, the limits that were asked for, and says how good the fit is."""
+    """The file has the fitted cost, the limits that were asked for, and how good the fit is."""
     source, output = tmp_path / "per_request.jsonl", tmp_path / "E.toml"
     source.write_text("\n".join(map(json.dumps, rows_of(*served(0.5)))))
     words = [str(source), "--output", str(output)]

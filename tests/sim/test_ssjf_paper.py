@@ -1,5 +1,6 @@
 """benchmarks/ssjf_paper.py: the paper's arrivals, its FCFS, its metric, and the page."""
 
+import gzip
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -87,15 +88,14 @@ def test_the_page_is_written_between_its_marks(paper, tmp_path, monkeypatch):
         "before\n<!-- benchmark:ssjf-paper -->\nold\n<!-- /benchmark:ssjf-paper -->\nafter\n"
     )
     rng = np.random.default_rng(0)
-    data, azure = tmp_path / "data.csv", tmp_path / "azure.csv"
+    data, azure = tmp_path / "data.csv", tmp_path / "azure.csv.gz"
     rows = zip(rng.integers(1, 511, 6000).tolist(), rng.integers(0, 5, 6000).tolist(), strict=True)
     data.write_text(
         "output_token_length,predicted_length\n" + "".join(f"{n},{c}\n" for n, c in rows)
     )
-    azure.write_text(
-        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-        + "".join(f"2023-11-16 18:{m:02}:{s:02}.0000000,1,1\n" for m in range(3) for s in range(60))
-    )
+    times = [f"2023-11-16 18:{m:02}:{s:02}.0000000,1,1\n" for m in range(3) for s in range(60)]
+    text = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(times)
+    azure.write_bytes(gzip.compress(text.encode()))
     words = ["ssjf_paper.py", "--data", str(data), "--azure", str(azure)]
     monkeypatch.setattr(sys, "argv", words)
     pytest.importorskip("matplotlib")
