@@ -54,4 +54,8 @@ class HRRN:
 
     def key(self, request: Request, now: float) -> float:
         """Response ratio, negated so that smaller runs first."""
-        return -(now - request.arrival_s) / (request.s_per_token * request.expected_tokens)
+        return -(now - request.arrival_s) / self.lane(request)
+
+    def lane(self, request: Request) -> float:
+        """Expected service, seconds: of equal ones, who came first has the larger ratio."""
+        return request.s_per_token * request.expected_tokens
