@@ -57,5 +57,5 @@ class HRRN:
         return -(now - request.arrival_s) / self.lane(request)
 
     def lane(self, request: Request) -> float:
-        """Expected service, seconds: of equal ones, who came first has the larger ratio."""
+        """Return the expected service, seconds: of equals, who came first has the larger ratio."""
         return request.s_per_token * request.expected_tokens
