@@ -22,6 +22,7 @@ from lengthwise.study.notices import NO_QUEUE, of_recording
 from lengthwise.study.runs import Workload, run_figures, run_policy
 from lengthwise.study.save import as_json, check_writable, skipped_rows
 from lengthwise.study.simulate_command import load_workload
+from lengthwise.study.source import offered_rate
 from lengthwise.study.watch import bar
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def run_sweep(
     if outputs.plot is not None:
         blank_figure("the picture of a sweep (--no-plot does without)", (1, 1))
     workload = load_workload(study, loads[0])
+    if math.isinf(offered_rate(loads[0].arrivals(workload.recording))):
+        raise ConfigError("all requests arrive at once: a sweep needs --request-rates")
     notes = Console(stderr=True)
     for notice in of_recording(workload.recording):
         notes.print(notice, highlight=False, markup=False, soft_wrap=True)

@@ -108,7 +108,8 @@ def fill_jsonl(draft: Draft, lines: Iterable[bytes], count_tokens: Callable[[str
         timed = times[0] is not None if timed is None and times else timed
         keep = [i for i, time in enumerate(times) if (time is not None) == timed]
         for i in sorted(set(range(len(rows))).difference(keep)):
-            told = "has no arrival, though rows above have" if timed else "has an arrival alone"
+            have, lack = ("no arrival", "one") if timed else ("an arrival", "none")
+            told = f"has {have}, though rows above have {lack}"
             draft.unreadable.append(BadRow(draft.places[start + i], told))
         draft.places[start:] = [draft.places[start + i] for i in keep]
         rows = [rows[i] for i in keep]  # noqa: PLW2901  # the rows that are used
