@@ -1,10 +1,13 @@
 """`lengthwise calibrate`: a log in, the cost and E.toml out."""
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from lengthwise.cli import cli
 from lengthwise.cli.calibrate import command
 from lengthwise.errors import BadInputError
 from lengthwise.sim.engine_file import load_engine
@@ -47,3 +50,17 @@ def test_tables_and_logs_are_not_mixed(tmp_path):
     log.write_text("\n".join(map(json.dumps, rows_of(*served(0.5, count=30)))))
     with pytest.raises(BadInputError, match="apart"):
         CliRunner().invoke(command, [str(table), str(log)], catch_exceptions=False)
+
+
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
+    """As it stands on the page, in a folder with the two logs that it names."""
+    page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text("utf-8")
+    (example,) = [line for line in page.splitlines() if line.startswith("    lengthwise calibrate")]
+    monkeypatch.chdir(tmp_path)
+    for name, rate in (("light", 0.2), ("heavy", 1.0)):
+        Path(name).mkdir()
+        rows = rows_of(*served(rate, count=300))
+        Path(name, "per_request.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    done = CliRunner().invoke(cli, shlex.split(example)[1:], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert off(load_engine("engine.toml")) < 0.01
