@@ -152,6 +152,8 @@ def paper(data: Any, azure_s: NDArray[np.float64]) -> list[dict[str, Any]]:
                 cell = {"arrivals": kind, "batching": batching.value, "size": size}
                 cell |= {"rules": rules, "values": values}
                 cells.append(cell | changes(np.array(found)))
+                if batching is not Batching.NONE or rules == "equal":
+                    del cells[-1]["by_value"]
         print(f"paper: {kind} done", flush=True)
     return cells
 
