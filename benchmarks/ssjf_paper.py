@@ -110,7 +110,7 @@ def engine_of(batching: Batching, size: int, timeout_s: float, seed: int | None)
 
 
 def compare_released(jobs: Jobs, batching: Batching, size: int, seed: int) -> list[list[float]]:
-    """FCFS, SSJF and the oracle by the released rules: only FCFS waits for its batches to fill."""
+    """Run POLICIES by the released rules: only FCFS waits for its batches to fill."""
     ended = released_fcfs(
         jobs.arrival_s,
         jobs.service_s,
@@ -122,16 +122,18 @@ def compare_released(jobs: Jobs, batching: Batching, size: int, seed: int) -> li
         measure(jobs.arrival_s, ended),
         serve(jobs, engine_of(batching, size, 0.0, seed), PaperRule(), predicted=True),
         serve(jobs, engine_of(batching, size, 0.0, None), PaperRule()),
+        serve(jobs, engine_of(batching, size, 0.0, None), PaperRule(), predicted=True),
     ]
 
 
 def compare_equal(jobs: Jobs, batching: Batching, size: int, seed: int) -> list[list[float]]:
-    """FCFS, SSJF and the oracle (without the starvation rule) on one and the same server."""
+    """Run POLICIES on one and the same server, the oracle without the starvation rule."""
     plain = engine_of(batching, size, TIMEOUT_S, None)
     return [
         serve(jobs, plain, FCFS()),
         serve(jobs, engine_of(batching, size, TIMEOUT_S, seed), PaperRule(), predicted=True),
         serve(jobs, plain, SJF()),
+        serve(jobs, plain, PaperRule(), predicted=True),
     ]
 
 
