@@ -28,7 +28,8 @@ from lengthwise.policies import FCFS, SJF, PaperRule
 from lengthwise.sim import Batching, JobEngine, Trace, simulate_jobs
 from lengthwise.workloads.traces import opened, read_trace
 from ssjf_paper_released import released_arrivals, released_fcfs
-from ssjf_paper_report import changes, describe, paired_changes, write
+from ssjf_paper_report import write
+from ssjf_paper_stats import changes, describe, paired_changes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

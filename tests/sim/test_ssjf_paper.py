@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def paper(monkeypatch):
     """Load the script as if it were run."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    names = ("ssjf_paper", "ssjf_paper_released", "ssjf_paper_report")
+    names = ("ssjf_paper", "ssjf_paper_released", "ssjf_paper_report", "ssjf_paper_stats")
     yield import_module("ssjf_paper")
     for name in names:
         sys.modules.pop(name, None)
