@@ -7,7 +7,8 @@ import pytest
 
 from lengthwise.report.files import write_atomically, written_whole
 from lengthwise.report.simulated import Served, column_of, summarise_served
-from lengthwise.report.sweep import knee, sweep_cells
+from lengthwise.report.sweep import knee, narrower, sweep_cells
+from lengthwise.report.table import side_by_side
 
 
 def served(**changes):
@@ -90,6 +91,24 @@ def test_the_table_of_a_sweep_goes_by_load():
     assert [line[1] for line in lines] == ["sjf", "fcfs"]
     assert [line[-1] for line in lines] == ["-50.0 %", "-"]
     assert all(len(line) == len(header) for line in lines)
+
+
+def test_a_narrow_sweep_table_is_cut_in_two():
+    """Each half has the loads and the policies; together they hold every column once."""
+    cells = sweep_cells([load(2, "sjf", 1, 500), load(2, "fcfs", 1, 1000)])
+    halves = narrower(cells)
+    headers = [half[0] for half in halves]
+    assert [header[:2] for header in headers] == [["req/s", "policy"]] * 2
+    assert sorted(headers[0][2:] + headers[1][2:]) == sorted(cells[0][2:])
+    assert [half[1][1] for half in halves] == ["sjf", "sjf"]
+
+
+def test_tables_of_many_policies_fit_side_by_side():
+    """Groups keep the order and lose nobody, even where one alone is too wide."""
+    columns = {name: {"requests": 1} for name in ("fcfs", "ssjf-elastic", "sjf")}
+    groups = side_by_side(columns, width=64)
+    assert [list(group) for group in groups] == [["fcfs", "ssjf-elastic"], ["sjf"]]
+    assert len(side_by_side(columns, width=5)) == 3
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
