@@ -19,6 +19,7 @@ VERBS = {
     "predict": "lengthwise.cli.predict",
     "train": "lengthwise.cli.train",
     "evaluate": "lengthwise.cli.evaluate",
+    "calibrate": "lengthwise.cli.calibrate",
     "systems": "lengthwise.cli.systems",
 }
 
