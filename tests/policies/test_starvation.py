@@ -147,3 +147,14 @@ def test_shorter_first_has_the_better_mean():
     sjf = sum(mean_flow_s(SJF(), seed) for seed in range(20))
     fcfs = sum(mean_flow_s(FCFS(), seed) for seed in range(20))
     assert srpt < sjf < 0.8 * fcfs
+
+
+@pytest.mark.parametrize("now", [50.0, 50.3, 1e6])
+def test_hrrn_keeps_the_order_of_arrival_among_equal_sizes(now):
+    """That is what its lanes promise to hosts, to the last digit."""
+    policy = HRRN()
+    came = [request(i, tokens=7, arrival_s=i * 0.1, s_per_token=0.03) for i in range(400)]
+    assert len({policy.lane(one) for one in came}) == 1
+    keys = [policy.key(one, now) for one in came if one.arrival_s <= now]
+    assert keys == sorted(keys)
+    assert policy.lane(request(0, tokens=8, s_per_token=0.03)) != policy.lane(came[0])

@@ -47,4 +47,8 @@ def command(save_result: Path | None, save_requests: Path | None, **options: Any
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ctrl-C: nothing half-written
     outputs = Outputs(result=save_result, rows=save_requests)
-    run_simulation(parse_study(options), parse_pace(options), outputs)
+    try:
+        run_simulation(parse_study(options), parse_pace(options), outputs)
+    except KeyboardInterrupt:
+        click.echo("Interrupted: nothing was written", err=True)
+        raise

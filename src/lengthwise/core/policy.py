@@ -75,6 +75,18 @@ class Falls(Protocol):
 
 
 @runtime_checkable
+class Lanes(Protocol):
+    """A policy that keeps the order of arrival within a lane, at any time.
+
+    A host may then compare the heads of the lanes only, and read their keys alone.
+    """
+
+    def lane(self, request: Request) -> float:
+        """Lane of a request, which never changes."""
+        ...
+
+
+@runtime_checkable
 class SeesQueue(Protocol):
     """A policy whose key, fixed at arrival, reads what the queue wrote into the request."""
 

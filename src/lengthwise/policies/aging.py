@@ -88,4 +88,8 @@ class HRRN:
 
     def key(self, request: Request, now: float) -> float:
         """Response ratio, negated so that smaller runs first."""
-        return -(now - request.arrival_s) / (request.s_per_token * request.size_tokens)
+        return -(now - request.arrival_s) / self.lane(request)
+
+    def lane(self, request: Request) -> float:
+        """Return the expected service, seconds: of equals, who came first has the larger ratio."""
+        return request.s_per_token * request.size_tokens

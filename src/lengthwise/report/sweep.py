@@ -24,6 +24,7 @@ def _seconds(key: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda run: f"{run[key] / 1e3:.2f}"
 
 
+CHANGE = "mean E2EL vs fcfs"
 #: (heading, how a run's cell is written)
 COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("req/s", lambda run: f"{run['request_rate']:.3g}"),
@@ -38,16 +39,30 @@ COLUMNS: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
 )
 
 
+#: Columns that stand beside the latency to the last token.
+LAST = ("slowest", CHANGE)
+
+
 def sweep_cells(runs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """Header line first, then one line per load and policy; times in seconds."""
-    lines = [[heading for heading, _ in COLUMNS]]
+    known = any(run["slo_attainment"] is not None for run in runs)
+    columns = [column for column in COLUMNS if known or column[0] != "SLO"]
+    lines = [[heading for heading, _ in columns]]
     for run in in_order(runs):
-        cells = [write(run) for _, write in COLUMNS]
+        cells = [write(run) for _, write in columns]
         base = _baseline(runs, run)
         change = None if base is None or base is run else _change(run, base)
         lines.append([*cells, "-" if change is None else f"{100 * change:+.1f} %"])
-    lines[0].append("mean E2EL vs fcfs")
+    lines[0].append(CHANGE)
     return lines
+
+
+def narrower(lines: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """Cut the table in two, latencies to the first and to the last token, each with its loads."""
+    header = lines[0]
+    last = [i for i, name in enumerate(header) if name.startswith("E2EL") or name in LAST]
+    first = [i for i in range(2, len(header)) if i not in last]
+    return [[[line[i] for i in (0, 1, *half)] for line in lines] for half in (first, last)]
 
 
 def knee(runs: Sequence[Mapping[str, Any]]) -> float | None:

@@ -31,7 +31,7 @@ def draw_sweep(runs: Sequence[Mapping[str, Any]], file: IO[bytes], *, title: str
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(title, fontsize=12)
-    figure.savefig(file, format="png")
+    figure.savefig(file, format="png", dpi=110)
 
 
 def _panel(axes: Any, runs: Sequence[Mapping[str, Any]], key: str, at: float | None) -> None:

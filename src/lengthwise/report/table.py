@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lengthwise.report.comparison import Report
 
 DASH = "-"
+#: Of the labels and the frame.
+LABEL_WIDTH = 32
 NO_QUEUE = "No queue formed: every policy is the same here, and differences are noise."
 
 
@@ -165,6 +167,19 @@ def markdown_table(lines: list[list[str]]) -> str:
     header, *body = lines
     rule = ["---", *("---:" for _ in header[1:])]
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *body))
+
+
+def side_by_side(
+    columns: Mapping[str, Mapping[str, Any]], *, width: int
+) -> list[dict[str, Mapping[str, Any]]]:
+    """Cut columns into groups whose tables fit into so many characters, in order."""
+    names = list(columns)
+    each = max(11, *(len(name) + 3 for name in names))
+    room = max(1, (width - LABEL_WIDTH) // each)
+    return [
+        {name: columns[name] for name in names[start : start + room]}
+        for start in range(0, len(names), room)
+    ]
 
 
 def rich_table(title: str, lines: list[list[str]]) -> Table:

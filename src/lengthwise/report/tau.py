@@ -33,7 +33,8 @@ def kendall_tau(
     untied = total - tied_x - tied_y + _pairs(_lengths(new_pair))
     concordance = untied - 2 * _inversions(ranks)
     scale = math.sqrt(total - tied_x) * math.sqrt(total - tied_y)
-    return concordance / scale if scale > 0 else None
+    # Rounding may carry a perfect agreement beyond 1.
+    return max(-1.0, min(1.0, concordance / scale)) if scale > 0 else None
 
 
 def _lengths(begins: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -39,10 +39,11 @@ class FixedRanking:
 
     def __init__(self, policy: Policy, make: Callable[[int], Request], batch: Batch) -> None:
         rows = len(batch.prompt)
-        keys = np.empty(rows)
-        for row in range(rows):
-            request = make(row)
-            keys[row] = read_key(policy, request, request.arrival_s)
+        requests = map(make, range(rows))
+        keys = np.array([policy.key(request, request.arrival_s) for request in requests], float)
+        if not np.isfinite(keys).all():
+            row = int(np.isfinite(keys).argmin())
+            raise ValueError(f"{policy.name} gave request {row} the key {float(keys[row])!r}")
         order = np.argsort(keys, kind="stable")  # rows are in order of (arrival, id)
         rank = np.empty(rows, dtype=np.int64)
         rank[order] = np.arange(rows)

@@ -77,7 +77,8 @@ def _noisy(truth: NDArray[np.float64], parameter: str, seed: int) -> NDArray[np.
     if not (sigma >= 0 and math.isfinite(sigma)):
         raise ConfigError(f"--predictor noisy:SIGMA takes a number of at least 0: {parameter!r}")
     generator = np.random.default_rng([seed, 0x0151])
-    return np.clip(truth * np.exp(generator.normal(0.0, sigma, len(truth))), 1e-3, 1e12)
+    exponent = np.clip(sigma * generator.standard_normal(len(truth)), -10.0, 10.0)
+    return truth * np.exp(exponent)
 
 
 def _bucketed(truth: NDArray[np.float64], parameter: str) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -76,9 +77,9 @@ class Iterations:
     @property
     def title(self) -> str:
         """What to call it above a table."""
-        e = self.engine
+        e, name = self.engine, PurePath(self.engine_name).name
         return (
-            f"{self.engine_name} ({e.max_num_seqs} sequences, {e.max_num_batched_tokens} tokens "
+            f"{name} ({e.max_num_seqs} sequences, {e.max_num_batched_tokens} tokens "
             f"an iteration, {e.num_gpu_blocks:,} blocks of {e.block_size}, {self.admission})"
         )
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from lengthwise.report.files import write_atomically, written_whole
+from lengthwise.report.progress import bar, console_for_tables
 from lengthwise.report.simulated import column_of
-from lengthwise.report.table import cells_of, rich_table
+from lengthwise.report.table import cells_of, rich_table, side_by_side
 from lengthwise.study.notices import NO_QUEUE, of_recording
 from lengthwise.study.predictions import predict
 from lengthwise.study.runs import Workload, check_policies, run_figures, run_policy
 from lengthwise.study.save import as_json, check_writable, skipped_rows, write_rows
-from lengthwise.study.watch import bar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def run_simulation(study: Study, pace: Pace, outputs: Outputs) -> None:
     check_writable(outputs.rows)
     workload = load_workload(study, pace)
     trace = workload.trace()
-    console, notes = Console(), Console(stderr=True)
+    console, notes = console_for_tables(), Console(stderr=True)
     for notice in of_recording(workload.recording):
         notes.print(notice, highlight=False, markup=False, soft_wrap=True)
     runs: list[dict[str, Any]] = []
@@ -101,6 +101,7 @@ def _print(console: Console, study: Study, workload: Workload, runs: list[dict[s
     )
     console.print(heading, highlight=False, markup=False, soft_wrap=True)
     columns = {run["policy"]: column_of(run, runs) for run in runs}
-    console.print(rich_table("", cells_of(columns)))
+    for group in side_by_side(columns, width=console.width):
+        console.print(rich_table("", cells_of(group)))
     if not any(run["queued"] for run in runs):
         console.print(NO_QUEUE, highlight=False, markup=False, soft_wrap=True)

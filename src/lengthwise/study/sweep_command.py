@@ -14,7 +14,8 @@ from rich.console import Console
 from lengthwise.errors import ConfigError
 from lengthwise.report.files import write_atomically, written_whole
 from lengthwise.report.plots import blank_figure
-from lengthwise.report.sweep import KNEE, in_order, knee, sweep_cells
+from lengthwise.report.progress import WIDTH, bar, console_for_tables
+from lengthwise.report.sweep import KNEE, in_order, knee, narrower, sweep_cells
 from lengthwise.report.sweep_plot import draw_sweep
 from lengthwise.report.table import rich_table
 from lengthwise.study.journal import Journal, sweep_id
@@ -22,7 +23,7 @@ from lengthwise.study.notices import NO_QUEUE, of_recording
 from lengthwise.study.runs import Workload, run_figures, run_policy
 from lengthwise.study.save import as_json, check_writable, skipped_rows
 from lengthwise.study.simulate_command import load_workload
-from lengthwise.study.watch import bar
+from lengthwise.study.source import offered_rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
     from lengthwise.study.options import Study
     from lengthwise.study.source import Pace
-
-#: Width of the table where nobody's terminal says one.
-WIDTH = 160
 
 
 class Point(NamedTuple):
@@ -81,6 +79,8 @@ def run_sweep(
     if outputs.plot is not None:
         blank_figure("the picture of a sweep (--no-plot does without)", (1, 1))
     workload = load_workload(study, loads[0])
+    if math.isinf(offered_rate(loads[0].arrivals(workload.recording))):
+        raise ConfigError("all requests arrive at once: a sweep needs --request-rates")
     notes = Console(stderr=True)
     for notice in of_recording(workload.recording):
         notes.print(notice, highlight=False, markup=False, soft_wrap=True)
@@ -107,7 +107,8 @@ def run_sweep(
     except KeyboardInterrupt:
         if journal.path is not None:
             kept = f"{len(done)} of {len(points)} points are kept in {journal.path}"
-            notes.print(f"Interrupted: {kept}; the same command goes on", highlight=False)
+            told = f"Interrupted: {kept}; the same command goes on"
+            notes.print(told, highlight=False, markup=False, soft_wrap=True)
         raise
     runs = in_order([done[point.key] for point in points])
     _publish(study, workload, runs, outputs)
@@ -169,9 +170,7 @@ def _run_here(point: Point) -> dict[str, Any]:
 
 
 def _publish(study: Study, workload: Workload, runs: Sequence[Any], outputs: SweepOutputs) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = console_for_tables()
     at = knee(runs)
     source = workload.recording.source
     said = "nothing predicted" if workload.predicted is None else workload.predicted.name
@@ -181,7 +180,9 @@ def _publish(study: Study, workload: Workload, runs: Sequence[Any], outputs: Swe
         markup=False,
         soft_wrap=True,
     )
-    console.print(rich_table("", sweep_cells(runs)))
+    cells = sweep_cells(runs)
+    for lines in [cells] if console.width >= WIDTH else narrower(cells):
+        console.print(rich_table("", lines))
     found = "no load of this sweep reaches the knee" if at is None else f"knee: {at:.3g} req/s"
     console.print(f"{found} ({KNEE})", highlight=False, markup=False, soft_wrap=True)
     if not any(run["queued"] for run in runs):

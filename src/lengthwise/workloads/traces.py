@@ -62,7 +62,7 @@ def read_trace(
         elif name == "bailian":
             fill_bailian(draft, stream, keep_hash_ids=keep_hash_ids)
         elif name == "jsonl":
-            fill_jsonl(draft, stream, count_tokens)
+            fill_jsonl(draft, stream, count_tokens, keep_hash_ids=keep_hash_ids)
         else:
             fill_sharegpt(draft, stream, count_tokens)
     return draft.finish(skip_bad_rows=skip_bad_rows)

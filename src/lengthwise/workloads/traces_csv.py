@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 CHUNK_ROWS = 65_536
+#: What is left of hash_ids in lists of lengths alone.
+HASH_COUNT = "n_hash_blocks"
 #: A date or none, a time, up to nine digits of a second, a time zone or none (Azure 2023 and 2024).
 _STAMP = re.compile(
     r"(?:(\d{4}-\d\d-\d\d)[ T])?(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?\s?(Z|[+-]\d\d:?\d\d)?"
@@ -101,15 +103,16 @@ MOONCAKE_CSV = CsvFormat(
 
 def fill_csv(draft: Draft, stream: BufferedReader[Any], form: CsvFormat) -> None:
     """Read a CSV file with a header. Raises BadInputError for a header that lacks a column."""
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="")
-    reader = csv.reader(text)
-    try:
-        header = [name.strip() for name in next(reader, [])]
-        _check_header(draft.source, header, form)
-        while chunk := [(reader.line_num, row) for row in islice(reader, CHUNK_ROWS)]:
-            _fill(draft, header, form, chunk)
-    except csv.Error as error:
-        raise BadInputError(f"{draft.source}, line {reader.line_num}: {error}") from None
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="replace", newline="") as text:
+        reader = csv.reader(text)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(draft.source, header, form)
+            draft.has_hash_ids = HASH_COUNT in header
+            while chunk := [(reader.line_num, row) for row in islice(reader, CHUNK_ROWS)]:
+                _fill(draft, header, form, chunk)
+        except csv.Error as error:
+            raise BadInputError(f"{draft.source}, line {reader.line_num}: {error}") from None
 
 
 def _check_header(source: str, header: Sequence[str], form: CsvFormat) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 65_536
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-Whole = Annotated[int, msgspec.Meta(ge=1)]
+Whole = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+#: Integers that a column of 64 bits holds.
+Integer = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
 _NO_HASHES = msgspec.Raw(b"")
 
 
@@ -28,9 +30,9 @@ class Message(msgspec.Struct, frozen=True):
 class OptionalFields(msgspec.Struct, frozen=True, kw_only=True):
     """The optional fields of a Mooncake row, OpenAI's `messages` and `max_tokens`, and `id`."""
 
-    request_id: str | int | None = None
-    session_id: str | int | None = None
-    priority: int | None = None
+    request_id: str | Integer | None = None
+    session_id: str | Integer | None = None
+    priority: Integer | None = None
     model: str | None = None
     tenant: str | None = None
     predicted_output_length: Positive | None = None
@@ -40,7 +42,7 @@ class OptionalFields(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     messages: list[Message] | None = None
     max_tokens: Whole | None = None
-    id: str | int | None = None
+    id: str | Integer | None = None
     hash_ids: msgspec.Raw = _NO_HASHES
 
 
@@ -62,8 +64,8 @@ class BailianRow(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: float
     input_length: float
     output_length: float
-    chat_id: int | str
-    parent_chat_id: int | str = -1
+    chat_id: Integer | str
+    parent_chat_id: Integer | str = -1
     hash_ids: msgspec.Raw = _NO_HASHES
 
 
@@ -96,7 +98,13 @@ def fill_bailian(draft: Draft, lines: Iterable[bytes], *, keep_hash_ids: bool) -
         _extend_hashes(draft, rows, start, keep_hash_ids=keep_hash_ids)
 
 
-def fill_jsonl(draft: Draft, lines: Iterable[bytes], count_tokens: Callable[[str], int]) -> None:
+def fill_jsonl(
+    draft: Draft,
+    lines: Iterable[bytes],
+    count_tokens: Callable[[str], int],
+    *,
+    keep_hash_ids: bool,
+) -> None:
     """Read rows of {"prompt" | "messages", "output_tokens"}; all or none carry an arrival."""
     timed: bool | None = None
     counted = 0
@@ -108,7 +116,8 @@ def fill_jsonl(draft: Draft, lines: Iterable[bytes], count_tokens: Callable[[str
         timed = times[0] is not None if timed is None and times else timed
         keep = [i for i, time in enumerate(times) if (time is not None) == timed]
         for i in sorted(set(range(len(rows))).difference(keep)):
-            told = "has no arrival, though rows above have" if timed else "has an arrival alone"
+            have, lack = ("no arrival", "one") if timed else ("an arrival", "none")
+            told = f"has {have}, though rows above have {lack}"
             draft.unreadable.append(BadRow(draft.places[start + i], told))
         draft.places[start:] = [draft.places[start + i] for i in keep]
         rows = [rows[i] for i in keep]  # noqa: PLW2901  # the rows that are used
@@ -121,7 +130,7 @@ def fill_jsonl(draft: Draft, lines: Iterable[bytes], count_tokens: Callable[[str
             draft.timestamp_ms += [times[i] or 0.0 for i in keep]
         draft.input_length += inputs
         draft.output_length += [row.output_tokens for row in rows]
-        _extend_optional(draft, rows, keep_hash_ids=False)
+        _extend_optional(draft, rows, keep_hash_ids=keep_hash_ids)
     if not timed:
         draft.timestamp_ms = None
     if counted:

@@ -41,7 +41,8 @@ def fill_sharegpt(
             lacking += 1
             continue
         draft.places.append(place)
-        prompts.append(pair[0])
+        # JSON can spell half a character, which no file can hold.
+        prompts.append(pair[0].encode("utf-8", "replace").decode())
         draft.input_length.append(count_tokens(pair[0]))
         draft.output_length.append(count_tokens(pair[1]))
     draft.extend_extra("prompt", prompts, 0)

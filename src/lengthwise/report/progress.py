@@ -1,4 +1,4 @@
-"""A progress bar on stderr for long runs, fed from beside the run."""
+"""What a study shows while it runs and after: a progress bar on stderr, tables on stdout."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 #: Runs shorter than this show nothing; counting a million requests takes milliseconds.
 PATIENCE_S = 1.0
 EVERY_S = 0.5
+#: Columns of a table that goes into a file.
+WIDTH = 160
+
+
+def console_for_tables() -> Console:
+    """Return stdout as wide as its terminal, or wide where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 class Bar:
@@ -59,16 +67,17 @@ def bar(what: str, total: int) -> Iterator[Bar]:
     over = threading.Event()
 
     def look() -> None:
-        wait_s = PATIENCE_S
-        while not over.wait(wait_s):
+        if over.wait(PATIENCE_S):
+            return
+        with progress:
             shown.refresh()
-            wait_s = EVERY_S
+            while not over.wait(EVERY_S):
+                shown.refresh()
 
     looker = threading.Thread(target=look, daemon=True)
-    with progress:
-        looker.start()
-        try:
-            yield shown
-        finally:
-            over.set()
-            looker.join()
+    looker.start()
+    try:
+        yield shown
+    finally:
+        over.set()
+        looker.join()
