@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "engines": {"core", "policies", "predictors", "errors"},
     "report": {"core", "policies", "systems", "errors"},
     "study": {"core", "systems", "predictors", "workloads", "sim", "report", "errors"},
+    "proxy": {"core", "predictors", "workloads", "report", "errors"},
     "bench": {"core", "systems", "predictors", "workloads", "report", "errors"},
 }
 PURE = ("core", "policies")

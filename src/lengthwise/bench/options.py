@@ -22,6 +22,7 @@ class BenchOptions:
 
     base_url: str
     api_key: str | None
+    api_key_env: str | None
     dataset_name: str
     dataset_path: Path | None
     num_prompts: int | None
@@ -68,7 +69,7 @@ class BenchOptions:
                 f"--calibration-prompts {options['calibration_prompts']} cannot keep "
                 f"{options['slots']} slots busy: at least {2 * options['slots']}"
             )
-        key_env = options.pop("api_key_env")
+        key_env = options["api_key_env"]
         if key_env is not None and not os.environ.get(key_env):
             raise ConfigError(f"--api-key-env {key_env}: that variable is not set")
         if options["seeds"] and options["num_seeds"]:
@@ -111,6 +112,8 @@ class BenchOptions:
         """Return what every `lengthwise serve` of a comparison gets."""
         if self.engine:
             arguments = ["--engine", self.engine, "--max-inflight", str(self.slots)]
+            if self.api_key_env:
+                arguments += ["--engine-api-key-env", self.api_key_env]
         else:
             arguments = ["--slots", str(self.slots), "--threads", str(self.threads)]
             arguments += ["--ctx-per-slot", str(self.ctx_per_slot)]

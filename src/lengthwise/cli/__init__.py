@@ -17,6 +17,8 @@ VERBS = {
     "sweep": "lengthwise.cli.sweep",
     "convert": "lengthwise.cli.convert",
     "predict": "lengthwise.cli.predict",
+    "train": "lengthwise.cli.train",
+    "evaluate": "lengthwise.cli.evaluate",
     "calibrate": "lengthwise.cli.calibrate",
     "systems": "lengthwise.cli.systems",
 }

@@ -6,10 +6,18 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lengthwise.gateway.driver import Ticket
 
@@ -28,7 +36,25 @@ ERROR_BUCKETS = (-1000, -500, -200, -100, -50, -20, 0, 20, 50, 100, 200, 500, 10
 PREDICTION_BUCKETS_S = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 
 _TAU_WINDOW = 512
-_LABELS = ("model_name", "policy")
+_LABELS = ("policy",)
+
+
+class _Named(Collector):
+    """Adds the label `model_name` at each scrape: an engine that is down has not told it yet."""
+
+    def __init__(self, inner: CollectorRegistry, model_name: Callable[[], str]) -> None:
+        self.inner = inner
+        self.model_name = model_name
+
+    def collect(self) -> Iterator[Metric]:
+        """Read every series."""
+        name = self.model_name()
+        for family in self.inner.collect():
+            family.samples = [
+                sample._replace(labels={"model_name": name, **sample.labels})
+                for sample in family.samples
+            ]
+            yield family
 
 
 class Metrics:
@@ -36,14 +62,19 @@ class Metrics:
 
     def __init__(self, policy: str) -> None:
         self.registry = CollectorRegistry()
+        self._series = CollectorRegistry()
         self._pairs: deque[tuple[float, float]] = deque(maxlen=_TAU_WINDOW)
-        self._labels = {"model_name": "", "policy": policy}
+        self._labels = {"policy": policy}
 
     def start(
-        self, model_name: str, *, waiting: Callable[[], int], running: Callable[[], int]
+        self,
+        model_name: Callable[[], str],
+        *,
+        waiting: Callable[[], int],
+        running: Callable[[], int],
     ) -> None:
-        """Make the series, once the model is known. The callables are read at each scrape."""
-        self._labels["model_name"] = model_name
+        """Make the series. The callables are read at each scrape."""
+        self.registry.register(_Named(self._series, model_name))
         self._gauge("num_requests_waiting", "Requests in the queue.", waiting)
         self._gauge("num_requests_running", "Requests at the engines.", running)
         self._gauge(
@@ -119,14 +150,14 @@ class Metrics:
         return float((p * a).sum()) / ties if ties else float("nan")
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        gauge = Gauge(f"lengthwise:{name}", text, _LABELS, registry=self.registry)
+        gauge = Gauge(f"lengthwise:{name}", text, _LABELS, registry=self._series)
         gauge.labels(**self._labels).set_function(read)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         series = Histogram(
-            f"lengthwise:{name}", text, _LABELS, registry=self.registry, buckets=buckets
+            f"lengthwise:{name}", text, _LABELS, registry=self._series, buckets=buckets
         )
         return series.labels(**self._labels)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"lengthwise:{name}", text, (*_LABELS, *labels), registry=self.registry)
+        return Counter(f"lengthwise:{name}", text, (*_LABELS, *labels), registry=self._series)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from lengthwise.report.files import write_atomically, written_whole
+from lengthwise.report.progress import bar, console_for_tables
 from lengthwise.report.simulated import column_of
 from lengthwise.report.table import cells_of, rich_table, side_by_side
 from lengthwise.study.notices import NO_QUEUE, of_recording
 from lengthwise.study.predictions import predict
 from lengthwise.study.runs import Workload, check_policies, run_figures, run_policy
 from lengthwise.study.save import as_json, check_writable, skipped_rows, write_rows
-from lengthwise.study.watch import bar, console_for_tables
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,7 @@ from rich.console import Console
 from lengthwise.errors import ConfigError
 from lengthwise.report.files import write_atomically, written_whole
 from lengthwise.report.plots import blank_figure
+from lengthwise.report.progress import WIDTH, bar, console_for_tables
 from lengthwise.report.sweep import KNEE, in_order, knee, narrower, sweep_cells
 from lengthwise.report.sweep_plot import draw_sweep
 from lengthwise.report.table import rich_table
@@ -23,7 +24,6 @@ from lengthwise.study.runs import Workload, run_figures, run_policy
 from lengthwise.study.save import as_json, check_writable, skipped_rows
 from lengthwise.study.simulate_command import load_workload
 from lengthwise.study.source import offered_rate
-from lengthwise.study.watch import WIDTH, bar, console_for_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
