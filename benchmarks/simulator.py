@@ -182,7 +182,7 @@ def write_page(report: dict[str, Any]) -> None:
             "|---|---:|---:|",
         ]
         for name, peer in report["peers"].items():
-            times = f"x{peer['ours_is_x']:.0f}" if peer["bar"] else "-"
+            times = f"x{peer['ours_is_x']:.1f} (bar x{peer['bar']})" if peer["bar"] else "-"
             lines.append(f"| {name} | {peer['requests_per_s']:,.0f} | {times} |")
         lines.append("")
     page = ROOT / "docs" / "simulator.md"
