@@ -239,3 +239,11 @@ def test_a_seat_is_what_a_policy_expects(model, settings):
     seat = scheduler.lengthwise.seat_of(request)
     assert isinstance(seat, Seat)
     assert (seat.prompt_tokens, seat.max_tokens, seat.size_tokens) == (11, 30, 30)
+
+
+def test_vllm_finds_the_class_by_either_spelling():
+    """With a dot, as vLLM splits names, and with the colon of entry points."""
+    from vllm.utils.import_utils import resolve_obj_by_qualname
+
+    by_dot = resolve_obj_by_qualname("lengthwise.vllm.LengthwiseScheduler")
+    assert resolve_obj_by_qualname("lengthwise.vllm:LengthwiseScheduler") is by_dot

@@ -73,13 +73,15 @@ def features_of(seen: View, messages: int, base: Stack, own: NGrams | None) -> A
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """A trained cheap model. Shapes: knots (k,) rising; spread (levels, atoms) at spread_at.
+    """A trained cheap model. Shapes: line (2,); knots (k,) rising; spread (levels, atoms).
 
-    `forests`: one, or one a class. `model_levels`: log-length that a named model adds.
+    `line` puts the shipped log-length on the engine's own scale, and the trees add to it; `forests`
+    is one, or one a class. `model_levels`: log-length that a named model adds.
     """
 
     base: Stack
     own: NGrams | None
+    line: Array
     forests: tuple[Trees, ...]
     knots_at: Array
     knots: Array
@@ -106,7 +108,8 @@ class Tuned:
 
     def middle(self, x: Array) -> float:
         """Log-length that the rows said, without the model's own level."""
-        return float(np.interp(score(self.forests, x), self.knots_at, self.knots))
+        raw = float(self.line[0] + self.line[1] * x[SHIPPED]) + score(self.forests, x)
+        return float(np.interp(raw, self.knots_at, self.knots))
 
 
 def scale_of(stated: float) -> float:
@@ -127,6 +130,7 @@ def save(tuned: Tuned, manifest: dict[str, Any], out: Path) -> None:
     """Write the artifact; the manifest gets what is needed to read it."""
     arrays: artifact.Arrays = {
         **{f"base_{name}": array for name, array in stack.arrays_of(tuned.base).items()},
+        "line": tuned.line.astype("<f8"),
         "knots_at": tuned.knots_at.astype("<f8"),
         "knots": tuned.knots.astype("<f8"),
         "spread_at": tuned.spread_at.astype("<f8"),
@@ -165,6 +169,7 @@ def load(directory: Traversable, *, name: str) -> Tuned:
         tuned = Tuned(
             base=stack.of_arrays(base, directory, name="shipped"),
             own=own,
+            line=arrays["line"].astype(np.float64),
             forests=tuple(
                 Trees.of_arrays(_named(arrays, f"forest{number}_"), COUNT)
                 for number in range(forests)
@@ -194,6 +199,7 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         buckets > 0
         and buckets & (buckets - 1) == 0
         and (own is None or own.idf_squared.shape == (buckets,))
+        and tuned.line.shape == (2,)
         and tuned.knots.shape == tuned.knots_at.shape
         and len(tuned.knots) > 0
         and bool(np.all(np.diff(tuned.knots_at) > 0))

@@ -55,6 +55,8 @@ MODEL_SHRINKAGE = 20.0
 #: Rankers compare within groups of so many rows.
 GROUP_ROWS = 128
 CENSOR_ROUNDS = 2
+#: The shipped score is believed as if so many rows, of so much variance, had confirmed it.
+LINE_ROWS, LINE_VARIANCE = 50, 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,21 +95,25 @@ def fit(
     table = _table(rows, base, level, seed)
     y, own = table.log_tokens - table.level, None
     knots: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
+    line, said = np.zeros(2), np.zeros(len(rows))
     for last in range(CENSOR_ROUNDS if table.cut.any() else 1):
         on_step("n-grams" if with_text else "history")
         x, own = _with_own(table, y, with_text=with_text)
         on_step(f"trees, held out in {FOLDS} folds")
-        raw = _out_of_fold(x, y, table.fold, objective, seed)
+        line = _line(x[:, SHIPPED], y, objective)
+        said = line[0] + line[1] * x[:, SHIPPED]
+        raw = said + _out_of_fold(x, y - said, table.fold, objective, seed)
         knots = _knots(raw, y, objective)
         middle = np.interp(raw, *knots)
         if last + 1 < CENSOR_ROUNDS:
             y = _undo_cuts(table, y, middle)
     on_step("trees, all rows")
-    forests = _forests(x, y, objective, seed)
+    forests = _forests(x, y - said, objective, seed)
     spread_at, spread = _spread(middle, y, x[:, STATED], table.level)
     return Tuned(
         base=base,
         own=own,
+        line=line,
         forests=forests,
         knots_at=knots[0],
         knots=knots[1],
@@ -165,6 +171,20 @@ def _model_levels(rows: Sequence[Answer]) -> tuple[dict[str, float], Array]:
     return levels, level
 
 
+def _line(shipped: Array, y: Array, objective: Objective) -> Array:
+    """Fit y = a + b x shipped, b drawn towards 1 as if LINE_ROWS had said so. Shape (2,).
+
+    What does not say lengths (rankers, classes) has no scale to be put on: zeros.
+    """
+    if objective not in ("regression", "quantile"):
+        return np.zeros(2)
+    centred = shipped - shipped.mean()
+    prior = LINE_ROWS * LINE_VARIANCE
+    slope = (float(centred @ y) + prior) / (float(centred @ centred) + prior)
+    slope = min(max(slope, 0.0), 2.0)
+    return np.array([float(y.mean()) - slope * float(shipped.mean()), slope])
+
+
 def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams | None]:
     """Set the n-gram column by lines that have not seen the row's fold; also the line of all."""
     x = table.x.copy()
@@ -174,7 +194,8 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
         x[:, hidden] = 0.0
         return x, None
     shipped = x[:, SHIPPED]
-    rest = y - y.mean() - (shipped - shipped.mean())  # what the shipped score leaves unsaid
+    line = _line(shipped, y, "regression")
+    rest = y - line[0] - line[1] * shipped  # what the shipped score leaves unsaid
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
         outside = np.flatnonzero(table.fold == k)
@@ -241,11 +262,12 @@ def _labels(y: Array, objective: Objective) -> tuple[Array, dict[str, Any]]:
 
 def _shape(rows: int) -> tuple[int, dict[str, Any]]:
     """Choose the size of the forest by the number of rows."""
+    few = min(max(rows // 8, 30), 120)
     leaves, least, rate, rounds = next(
         values
         for limit, values in (
-            (800, (5, 20, 0.05, 90)),
-            (3000, (7, 20, 0.05, 160)),
+            (1000, (4, 15, 0.05, few)),
+            (4000, (6, 15, 0.05, few)),
             (15_000, (12, 30, 0.04, 300)),
             (float("inf"), (24, 50, 0.04, 500)),
         )

@@ -1,7 +1,6 @@
 """Shortest first inside vLLM: `--scheduler-cls lengthwise.vllm.LengthwiseScheduler`.
 
-vLLM splits the name of a scheduler class at its last dot, so it is written with dots only. See
-docs/vllm.md. Nothing here is imported unless vLLM asks for the class.
+See docs/vllm.md. Nothing here is imported unless vLLM asks for the class.
 """
 
 from __future__ import annotations
