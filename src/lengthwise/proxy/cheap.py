@@ -194,8 +194,8 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
         x[:, hidden] = 0.0
         return x, None
     shipped = x[:, SHIPPED]
-    line = _line(shipped, y, "regression")
-    rest = y - line[0] - line[1] * shipped  # what the shipped score leaves unsaid
+    scale = _line(shipped, y, "regression")
+    rest = y - scale[0] - scale[1] * shipped  # what the shipped score leaves unsaid
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
         outside = np.flatnonzero(table.fold == k)
