@@ -31,7 +31,12 @@ def files(draw, name):
 
 
 @pytest.mark.parametrize("name", FILE_FORMATS)
-@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_a_reader_gives_sound_columns_or_refuses(name, data, tmp_path):
     """No other error, no column that a simulation could not take; what is read can be written."""
