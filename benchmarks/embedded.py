@@ -1,6 +1,6 @@
 """The figures of the README: policies compared on the embedded engine.
 
-    python benchmarks/embedded.py --parts overload,half --seeds 5
+    python benchmarks/embedded.py --parts overload,half
     python benchmarks/embedded.py --parts sharegpt --sharegpt-path FILE
     python benchmarks/embedded.py --parts none          # only write the documents again
 
@@ -40,7 +40,7 @@ class Part:
     title: str
     overload: float
     policies: str
-    default_seeds: int
+    default_seeds: str
     dataset: tuple[str, ...] = ()
 
 
@@ -49,19 +49,19 @@ PARTS = {
         title="Mixture, 1.5x overload",
         overload=1.5,
         policies="fcfs,sjf,ssjf,ssjf-elastic,oracle-aged",
-        default_seeds=5,
+        default_seeds="0,1,2,3,4",
     ),
     "half": Part(
         title="Mixture, 0.5x load",
         overload=0.5,
         policies="fcfs,sjf,ssjf,ssjf-elastic",
-        default_seeds=3,
+        default_seeds="0,1,2",
     ),
     "sharegpt": Part(
         title="ShareGPT first turns, 1.5x overload",
         overload=1.5,
         policies="fcfs,sjf,ssjf-elastic,oracle",
-        default_seeds=1,
+        default_seeds="0",
         dataset=("--dataset-name", "sharegpt", "--dataset-path"),
     ),
 }
@@ -140,7 +140,7 @@ def _run_part(name: str, options: argparse.Namespace) -> None:
     command = [
         *(sys.executable, "-m", "lengthwise", "bench", "--compare", part.policies),
         *("--overload", str(part.overload), "--duration-s", str(options.duration_s)),
-        *("--num-seeds", str(options.seeds or part.default_seeds)),
+        *("--seeds", options.seeds or part.default_seeds),
         *("--threads", str(options.threads), "--slots", str(options.slots)),
         *("--max-tokens", str(CAP_TOKENS), "--include-usage", "--result-dir", str(RUNS / name)),
         *(word for target in GOODPUT for word in ("--goodput", target)),
@@ -216,7 +216,7 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", default="overload,half", help="none, or of " + ",".join(PARTS))
-    parser.add_argument("--seeds", type=int, help="seeds of each part (default: its own)")
+    parser.add_argument("--seeds", help="for example 0,1,2 (default: each part's own)")
     parser.add_argument("--duration-s", type=float, default=120.0)
     parser.add_argument("--threads", type=int, default=2, help="of the engine (quiet machine: 2)")
     parser.add_argument("--slots", type=int, default=8, help="of the engine")
