@@ -21,14 +21,16 @@ from lengthwise.predictors import artifact, stack
 from lengthwise.predictors.features import COUNT as TEXT_COUNT
 from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
+from lengthwise.predictors.reading import cut
 from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, STATED_SPREAD, NGrams, Stack, blend
 from lengthwise.predictors.trees import Trees
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
-    from lengthwise.predictors.base import Prompt
+    from lengthwise.predictors.base import Message, Prompt
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,22 +38,27 @@ KIND = "tuned"
 NAMES = (
     *TEXT_NAMES,
     "answers", "log_previous", "mean_log_answer", "log_all_answers",
-    "log_messages", "shipped_log_length", "stated", "own_ngrams",
+    "log_messages", "log_before_last", "log_longest", "log_prompt_before",
+    "last_ended", "last_fences", "last_lines", "shared_with_last", "shared_with_prompt_before",
+    "shipped_log_length", "stated", "own_ngrams",
 )  # fmt: skip
 COUNT = len(NAMES)
 SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
 #: Features that read no text: all that a history-only model may look at.
-WITHOUT_TEXT = (0, *range(TEXT_COUNT, TEXT_COUNT + 5))
+WITHOUT_TEXT = (0, *range(TEXT_COUNT, TEXT_COUNT + 8))
+
+
+#: Messages that the turn before is looked for in.
+LOOK_BACK = 8
 
 
 def features(prompt: Prompt, base: Stack, own: NGrams | None) -> Array:
     """Describe a request, shape (COUNT,)."""
-    seen = view(prompt)
-    return features_of(seen, len(prompt.messages), base, own)
+    return features_of(prompt, view(prompt), base, own)
 
 
-def features_of(seen: View, messages: int, base: Stack, own: NGrams | None) -> Array:
-    """Describe what was seen of a request, shape (COUNT,)."""
+def features_of(prompt: Prompt, seen: View, base: Stack, own: NGrams | None) -> Array:
+    """Describe a request of which this was seen, shape (COUNT,)."""
     words = seen.reading.words
     text = row(seen.reading, seen.stated, base.ngrams.score(words))
     shipped = base.level_log_tokens + base.trees.sum(np.array(text))
@@ -63,12 +70,34 @@ def features_of(seen: View, messages: int, base: Stack, own: NGrams | None) -> A
             log1p(past.previous_tokens),
             past.mean_log_tokens,
             log1p(past.total_tokens),
-            log1p(messages),
+            log1p(len(prompt.messages)),
+            *_conversation(prompt.messages, words),
             blend(shipped, seen.stated, past),
             seen.stated.confidence,
             0.0 if own is None else own.score(words),
         ]
     )
+
+
+def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
+    """Say how the turn before went: lengths, how the answer looked, what this prompt takes up."""
+    answers = [m.content for m in messages[-LOOK_BACK:] if m.role == "assistant" and m.content]
+    if not answers:
+        return [0.0] * 8
+    asked = [m.content for m in messages[-LOOK_BACK:] if m.role == "user"]
+    sizes = [len(answer) for answer in answers]
+    last, before = cut(answers[-1]), cut(asked[-2]) if len(asked) > 1 else ""
+    mine = set(words)
+    return [
+        log1p(sizes[-2]) if len(sizes) > 1 else 0.0,
+        log1p(max(sizes)),
+        log1p(len(before)),
+        1.0 if last.rstrip()[-1:] in '.!?)}>`:"' else 0.0,
+        float(last.count("```")),
+        float(last.count("\n")),
+        len(mine & set(last.lower().split())) / (len(mine) or 1),
+        len(mine & set(before.lower().split())) / (len(mine) or 1),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

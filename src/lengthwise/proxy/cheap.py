@@ -138,7 +138,7 @@ def _table(rows: Sequence[Answer], base: Stack, level: Array, seed: int) -> Tabl
     words: list[list[str]] = []
     for number, one in enumerate(rows):
         seen = view(one.prompt)
-        x[number] = features_of(seen, len(one.prompt.messages), base, None)
+        x[number] = features_of(one.prompt, seen, base, None)
         words.append(seen.reading.words)
     openings: dict[str, int] = {}
     group = np.array([openings.setdefault(one.opening, len(openings)) for one in rows])
@@ -271,12 +271,13 @@ def _shape(rows: int) -> tuple[int, dict[str, Any]]:
             (1000, (4, 15, 0.05, few)),
             (4000, (6, 15, 0.05, few)),
             (15_000, (12, 30, 0.04, 300)),
-            (float("inf"), (24, 50, 0.04, 500)),
+            (float("inf"), (32, 50, 0.05, 600)),
         )
         if rows < limit
     )
     return rounds, {
         "num_leaves": leaves,
+        "max_depth": 7,  # a prediction takes a step a level
         "min_data_in_leaf": min(least, max(2, rows // 10)),
         "learning_rate": rate,
         "feature_fraction": 0.5,
