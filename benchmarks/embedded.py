@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from embedded_bars import Bar, bars_table, check, figure
+
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "embedded"
 BEGIN, END = "<!-- benchmark:embedded -->", "<!-- /benchmark:embedded -->"
@@ -46,34 +48,23 @@ PARTS = {
     "overload": Part(
         title="Mixture, 1.5x overload",
         overload=1.5,
-        policies="fcfs,sjf,ssjf,oracle,oracle-aged",
+        policies="fcfs,sjf,ssjf,ssjf-elastic,oracle-aged,oracle-elastic",
         default_seeds=5,
     ),
     "half": Part(
         title="Mixture, 0.5x load",
         overload=0.5,
-        policies="fcfs,ssjf,oracle-aged",
+        policies="fcfs,sjf,ssjf,ssjf-elastic",
         default_seeds=3,
     ),
     "sharegpt": Part(
         title="ShareGPT first turns, 1.5x overload",
         overload=1.5,
-        policies="fcfs,sjf,ssjf,oracle",
+        policies="fcfs,sjf,ssjf-elastic,oracle",
         default_seeds=1,
         dataset=("--dataset-name", "sharegpt", "--dataset-path"),
     ),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bar:
-    """One promise and what was measured; `value` None means that it was not run."""
-
-    what: str
-    wanted: str
-    value: float | None
-    met: bool
-    shown: str
 
 
 def main() -> None:
@@ -95,28 +86,6 @@ def main() -> None:
     for bar in bars:
         print(f"{'met    ' if bar.met else 'NOT MET'}  {bar.what}: {bar.shown} (bar: {bar.wanted})")
     write(found, bars)
-
-
-def check(found: dict[str, Any]) -> list[Bar]:
-    """Hold the figures against the bars, all requests, seeds pooled."""
-    bars: list[Bar] = []
-    if overload := found.get("overload"):
-        bars += _overload_bars(overload)
-    if half := found.get("half"):
-        bars.append(
-            Bar(
-                what="0.5x load: the output says that no queue formed",
-                wanted="it does",
-                value=None,
-                met=half["queue_formed"] is False,
-                shown="it does" if half["queue_formed"] is False else "it does not",
-            )
-        )
-        for policy in half["policies"]:
-            if policy != "fcfs":
-                change = _figure(half, policy, "mean_e2el_change")
-                bars.append(_at_most(f"0.5x load: {policy} mean E2EL vs fcfs", abs(change), 0.10))
-    return bars
 
 
 def write(found: dict[str, Any], bars: list[Bar]) -> None:
@@ -181,57 +150,6 @@ def _run_part(name: str, options: argparse.Namespace) -> None:
     subprocess.run(command, check=True, cwd=ROOT)
 
 
-def _overload_bars(overload: dict[str, Any]) -> list[Bar]:
-    bars: list[Bar] = []
-    if "sjf" in overload["policies"]:
-        bars += [
-            _at_most("sjf mean E2EL vs fcfs", _figure(overload, "sjf", "mean_e2el_change"), -0.40),
-            _at_most("sjf median TTFT vs fcfs", _figure(overload, "sjf", "p50_ttft_change"), -0.80),
-        ]
-    if "ssjf" in overload["policies"]:
-        share = _figure(overload, "ssjf", "share_of_oracle-aged_gain")
-        bars += [
-            _at_most(
-                "ssjf mean E2EL vs fcfs", _figure(overload, "ssjf", "mean_e2el_change"), -0.33
-            ),
-            _at_least("ssjf share of oracle-aged's gain", share, 0.80),
-            _at_most("ssjf p99 E2EL vs fcfs", _figure(overload, "ssjf", "p99_e2el_change"), 0.20),
-            _at_most(
-                "ssjf slowest request vs fcfs", _figure(overload, "ssjf", "max_e2el_change"), 0.20
-            ),
-        ]
-    return [
-        *bars,
-        _at_most("engine speeds of the runs differ by", overload["engine_spread"], 0.10),
-        _at_least("share of answers at the cap", overload["output_lengths"]["share_at_cap"], 0.25),
-    ]
-
-
-def _figure(part: dict[str, Any], policy: str, key: str) -> Any:
-    return part["policies"][policy]["slices"]["all"][key]
-
-
-def _at_most(what: str, value: float | None, limit: float) -> Bar:
-    met = value is not None and value <= limit
-    shown = "not run" if value is None else f"{100 * value:+.1f} %"
-    return Bar(what=what, wanted=f"at most {100 * limit:+.0f} %", value=value, met=met, shown=shown)
-
-
-def _at_least(what: str, value: float | None, limit: float) -> Bar:
-    met = value is not None and value >= limit
-    shown = "not run" if value is None else f"{100 * value:.1f} %"
-    return Bar(what=what, wanted=f"at least {100 * limit:.0f} %", value=value, met=met, shown=shown)
-
-
-def _bars_table(bars: list[Bar]) -> str:
-    lines = ["| bar | wanted | measured | |", "| --- | ---: | ---: | --- |"]
-    lines += [
-        f"| {bar.what} | {bar.wanted} | {bar.shown} | {'met' if bar.met else '**not met**'} |"
-        for bar in bars
-    ]
-    return "\n".join(lines)
-
-
 def _block(found: dict[str, Any], machine: str) -> str:
     """README's part: the overload table in short, what it was measured on, the picture."""
     lines = []
@@ -258,9 +176,9 @@ def _short_table(part: dict[str, Any]) -> str:
     keys = ["p50_ttft_s", "mean_e2el_s", "p50_e2el_s", "p90_e2el_s", "p99_e2el_s", "max_e2el_s"]
     lines = ["| " + " | ".join(header) + " |", "|".join(["| ---", *[" ---: "] * 8, ""])]
     for policy in part["policies"]:
-        values = [f"{_figure(part, policy, key):.1f}" for key in keys]
-        values.append(f"{100 * _figure(part, policy, 'mean_e2el_change'):+.1f} %")
-        values.append(f"{_figure(part, policy, 'output_throughput'):.0f}")
+        values = [f"{figure(part, policy, key):.1f}" for key in keys]
+        values.append(f"{100 * figure(part, policy, 'mean_e2el_change'):+.1f} %")
+        values.append(f"{figure(part, policy, 'output_throughput'):.0f}")
         lines.append("| " + " | ".join([policy, *values]) + " |")
     return "\n".join(lines)
 
@@ -284,7 +202,7 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
         "",
         "## Bars",
         "",
-        _bars_table(bars),
+        bars_table(bars),
         "",
     ]
     for name, part in found.items():

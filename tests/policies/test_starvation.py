@@ -7,7 +7,7 @@ import random
 import pytest
 
 from lengthwise.core.policy import RankedQueue
-from lengthwise.policies import FCFS, HRRN, SJF, SRPT, Aged
+from lengthwise.policies import FCFS, HRRN, SJF, SRPT, Aged, ElasticAged
 from tests.worlds import JobHost, request
 
 SEEDS = range(100)
@@ -38,6 +38,54 @@ def overtakers_after_the_bound(policy, bound: Aged, seed: int, load: float) -> i
 
 
 @pytest.mark.parametrize("load", [0.95, 1.2])
+def test_nobody_overtakes_an_elastically_aged_request_after_its_bound(load):
+    """The bound that a request got from the queue it met holds, however the queue goes on."""
+    for seed in SEEDS:
+        assert overtakers_after_the_bound(ElasticAged(), ElasticAged(), seed, load) == 0
+
+
+def test_patience_zero_is_plain_ageing():
+    """Without patience the queue is not looked at."""
+    trace, again = list(jobs(1, 1.2)), list(jobs(1, 1.2))
+    elastic = JobHost(ElasticAged(patience=0)).run(trace).started
+    assert elastic == JobHost(Aged()).run(again).started
+
+
+def test_elastic_ageing_keeps_its_gain_where_waits_grow_past_every_stretch():
+    """In lasting overload plain ageing tends to FCFS; the elastic one stays near shortest-first."""
+
+    def mean_s(policy) -> float:
+        trace = list(jobs(3, 1.5, n=3000))
+        host = JobHost(policy, s_per_token=S_PER_TOKEN).run(trace)
+        return sum(host.finish_s[r.id] - r.arrival_s for r, _ in trace) / len(trace)
+
+    fcfs = mean_s(FCFS())
+    assert mean_s(Aged()) > 0.9 * fcfs
+    assert mean_s(ElasticAged()) < 0.75 * fcfs
+
+
+def test_a_queue_is_foretold_from_what_waits_and_how_many_run_at_once():
+    """Two waiting requests of 10 and 30 tokens before two servers: half of 40 tokens' time."""
+    queue = RankedQueue(ElasticAged())
+    queue.backlog.servers = 2
+    queue.push(request(0, tokens=10, s_per_token=0.5), 0.0)
+    queue.push(request(1, tokens=30, s_per_token=0.5), 0.0)
+    late = request(2, tokens=100, s_per_token=0.5)
+    queue.push(late, 0.0)
+    assert (late.queue_s, late.queue_rounds) == (10.0, 1.0)
+    assert ElasticAged(stretch=0, patience=1).bound_s(late) == 10.0
+    brief = request(3, tokens=4, s_per_token=0.5)
+    queue.discard(2)
+    queue.push(brief, 0.0)
+    assert ElasticAged(stretch=0, patience=1).bound_s(brief) == 2.0  # a queue of its own like
+    before = (brief.queue_s, brief.queue_rounds)
+    queue.pop(0.0)
+    queue.discard(3)
+    queue.push(brief, 9.0)  # taken back by a host: what it saw first stays
+    assert (brief.queue_s, brief.queue_rounds) == before
+
+
+@pytest.mark.parametrize("load", [0.95, 1.2])
 def test_nobody_overtakes_an_aged_request_after_its_bound(load):
     """Over 100 seeds, nobody who arrived more than stretch x service later started earlier."""
     for seed in SEEDS:
@@ -61,6 +109,8 @@ def test_a_stretch_out_of_range_is_refused(stretch):
     """An impossible stretch is an error that names it."""
     with pytest.raises(ValueError, match="stretch"):
         Aged(stretch=stretch)
+    with pytest.raises(ValueError, match="patience"):
+        ElasticAged(patience=stretch)
 
 
 def test_hrrn_serves_a_long_wait_before_a_short_newcomer():

@@ -103,7 +103,12 @@ class Stepper:
         job.key = self.policy.key(job.request, max(self.boundary(), job.request.arrival_s))
 
     def join(self, job):
-        """Let a newcomer wait."""
+        """Let a newcomer wait; it sees who waits already."""
+        waiting = [other.request for other in self.waiting]
+        servers = self.engine.max_num_seqs
+        tokens = sum(round(r.expected_tokens * 1024) for r in waiting) / 1024
+        job.request.queue_s = tokens * job.request.s_per_token / servers
+        job.request.queue_rounds = len(waiting) / servers
         self.read_key(job)
         self.waiting.append(job)
 

@@ -1,4 +1,4 @@
-"""Who is compared: systems by name, and the two oracles that are told the true lengths."""
+"""Who is compared: systems by name, and the oracles that are told the true lengths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: name -> the system that gets the true lengths; each is the upper bound for that order.
-ORACLES = {"oracle": "sjf", "oracle-aged": "ssjf"}
+ORACLES = {"oracle": "sjf", "oracle-aged": "ssjf", "oracle-elastic": "ssjf-elastic"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import heapq
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+from lengthwise.core.backlog import Backlog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +74,13 @@ class Falls(Protocol):
         ...
 
 
+@runtime_checkable
+class SeesQueue(Protocol):
+    """A policy whose key, fixed at arrival, reads `queue_s` and `queue_rounds` of the request."""
+
+    sees_queue: ClassVar[bool]
+
+
 class Rank(NamedTuple):
     """Where a request stands; ranks compare as the queue orders."""
 
@@ -85,6 +94,8 @@ class RankedQueue:
 
     Three heaps (best, worst, oldest) over one table of live ranks; an entry whose rank is no longer
     in the table is dead and dropped when it surfaces. The table is small enough to rebuild from.
+    `backlog` is what a newcomer finds, kept only for a policy that sees it; the host sets its
+    `servers`.
     """
 
     def __init__(self, policy: Policy, *, rekey_s: float = DEFAULT_REKEY_S) -> None:
@@ -92,6 +103,8 @@ class RankedQueue:
             raise ValueError(f"rekey_s must be positive, not {rekey_s!r}")
         self.policy = policy
         self.rekey_s = rekey_s
+        self.backlog = Backlog()
+        self._sees_queue = isinstance(policy, SeesQueue)
         self._overdue = policy.overdue if isinstance(policy, Rescues) else None
         self._live: dict[int, tuple[Rank, Request]] = {}
         self._best: list[Rank] = []
@@ -113,6 +126,9 @@ class RankedQueue:
         """Add a request. Raises ValueError if it is queued already or its key is not finite."""
         if request.id in self._live:
             raise ValueError(f"request {request.id} is queued already")
+        if self._sees_queue:
+            self.backlog.show(request)
+            self.backlog.add(request)
         self._enter(request, now)
         heapq.heappush(self._oldest, (request.arrival_s, request.id))
         self._compact()
@@ -130,9 +146,7 @@ class RankedQueue:
     def pop(self, now: float) -> Request | None:
         """Remove and return the request to serve next, or None."""
         request = self.peek(now)
-        if request is not None:
-            del self._live[request.id]
-        return request
+        return None if request is None else self.discard(request.id)
 
     def worst(self) -> Request | None:
         """Return the request with the largest rank, or None."""
@@ -156,7 +170,11 @@ class RankedQueue:
     def discard(self, request_id: int) -> Request | None:
         """Remove one request wherever it stands; None if it is not here."""
         entry = self._live.pop(request_id, None)
-        return None if entry is None else entry[1]
+        if entry is None:
+            return None
+        if self._sees_queue:
+            self.backlog.remove(entry[1])
+        return entry[1]
 
     def rank(self, request_id: int) -> Rank:
         """Return where a queued request stands. Raises KeyError if it is not here."""

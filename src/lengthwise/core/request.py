@@ -18,7 +18,10 @@ class Request:
     """What a policy may look at. Times are seconds on the host's clock, lengths are tokens.
 
     The host writes `attained_tokens` (output so far) and, at arrival, `s_per_token` (the engine's
-    time per output token of one request, as far as the host knows it).
+    time per output token of one request, as far as the host knows it). For a policy that looks at
+    the queue (`SeesQueue`), the queue writes at arrival what stood in it then: `queue_s`, how long
+    that would have taken by its predictions, and `queue_rounds`, requests waiting per request that
+    the engine runs at once.
     """
 
     id: int
@@ -34,6 +37,17 @@ class Request:
     slots: int = 1
     s_per_token: float = DEFAULT_S_PER_TOKEN
     attained_tokens: int = 0
+    queue_s: float | None = None
+    queue_rounds: float = 0.0
+
+    @property
+    def size_tokens(self) -> float:
+        """Median predicted output under the client's cap: what orders of size compare.
+
+        The mean of a wide distribution says the same of nearly everybody; the median keeps apart
+        those who will probably be short and those who will probably run into the cap.
+        """
+        return self.prediction.capped(self.max_tokens).quantile(0.5)
 
     @property
     def expected_tokens(self) -> float:

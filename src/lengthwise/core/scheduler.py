@@ -95,6 +95,7 @@ class Scheduler:
                 self._cancel(id_, actions)
             case CapacityChanged(place, slots):
                 self.slots.resize(place, slots)
+                self.waiting.backlog.servers = sum(self.slots.total.values())
             case Closed(outcome):
                 self._close(outcome, actions)
             case Opened():

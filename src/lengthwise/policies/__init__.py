@@ -1,6 +1,6 @@
 """Orders of service, one idea a file. Pure: they see a request and the time, nothing else."""
 
-from lengthwise.policies.aging import HRRN, Aged
+from lengthwise.policies.aging import HRRN, Aged, ElasticAged
 from lengthwise.policies.bounds import PaperRule
 from lengthwise.policies.deadline import EDF, Priority
 from lengthwise.policies.gittins import Gittins
@@ -15,6 +15,7 @@ __all__ = [
     "SJF",
     "SRPT",
     "Aged",
+    "ElasticAged",
     "Gittins",
     "PaperRule",
     "Priority",

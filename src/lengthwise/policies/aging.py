@@ -33,10 +33,44 @@ class Aged:
 
     def bound_s(self, request: Request) -> float:
         """How long after `request` one may arrive and still overtake it, seconds."""
-        return self.stretch * request.s_per_token * request.expected_tokens
+        return self.stretch * request.s_per_token * request.size_tokens
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
         """Arrival, put off by the stretched expected service, seconds."""
+        return request.arrival_s + self.bound_s(request)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElasticAged:
+    """`Aged` whose window also grows with the queue, so that deep overload does not make it FCFS.
+
+    To the stretched service comes `patience` x the wait that the queue foretold at arrival, or, if
+    that is less, the wait if all of that queue were as short as the request itself. The short thus
+    keep their place, the long make room for as long as they would have waited anyway, and the key
+    is still fixed at arrival: a true bound. `patience` 0 is `Aged`.
+    """
+
+    stretch: float = 4.0
+    patience: float = 1.0
+
+    name: ClassVar[str] = "elastic-aged"
+    rekey: ClassVar[Rekey] = Rekey.NEVER
+    preempts: ClassVar[bool] = False
+    sees_queue: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("stretch", self.stretch), ("patience", self.patience)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be at least 0 and finite, not {value!r}")
+
+    def bound_s(self, request: Request) -> float:
+        """How long after `request` one may arrive and still overtake it, seconds."""
+        service_s = request.s_per_token * request.size_tokens
+        queue_s = min(request.queue_s or 0.0, request.queue_rounds * service_s)
+        return self.stretch * service_s + self.patience * queue_s
+
+    def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
+        """Arrival, put off by the bound, seconds."""
         return request.arrival_s + self.bound_s(request)
 
 
@@ -54,4 +88,4 @@ class HRRN:
 
     def key(self, request: Request, now: float) -> float:
         """Response ratio, negated so that smaller runs first."""
-        return -(now - request.arrival_s) / (request.s_per_token * request.expected_tokens)
+        return -(now - request.arrival_s) / (request.s_per_token * request.size_tokens)

@@ -33,8 +33,8 @@ class SJF:
     preempts: ClassVar[bool] = False
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002
-        """Predicted output, tokens."""
-        return request.expected_tokens
+        """Predicted output (its median), tokens."""
+        return request.size_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Batch:
 
     def __init__(self, engine: Engine, prompt: list[int], output: list[int]) -> None:
         self.block_size = engine.block_size
+        self.max_num_seqs = engine.max_num_seqs
         self.recompute = engine.preemption_mode == "recompute"
         self.prompt = prompt
         self.output = output

@@ -11,10 +11,16 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
-from lengthwise.core.policy import Falls, Policy, Rekey, Rescues
+from lengthwise.core.policy import Falls, Policy, Rekey, Rescues, SeesQueue
 from lengthwise.errors import ConfigError
 from lengthwise.sim.kv import NOBODY
-from lengthwise.sim.ranking import EPSILON_S, FixedRanking, RescuingRanking, read_key
+from lengthwise.sim.ranking import (
+    EPSILON_S,
+    FixedRanking,
+    RescuingRanking,
+    SeeingRanking,
+    read_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -162,9 +168,13 @@ class LiveRanking:
 
 def rank_rows(
     policy: Policy, make: Callable[[int], Request], batch: Batch, rekey_s: float
-) -> tuple[LiveRanking | None, FixedRanking | LiveRanking]:
+) -> tuple[LiveRanking | None, FixedRanking | SeeingRanking | LiveRanking]:
     """Choose the cheapest order that is true to the policy."""
     rescues = isinstance(policy, Rescues)
+    if isinstance(policy, SeesQueue):
+        if rescues or policy.preempts or policy.rekey is not Rekey.NEVER:
+            raise ConfigError(f"{policy.name}: a key that reads the queue must be fixed here")
+        return None, SeeingRanking(policy, make, batch)
     if policy.rekey is Rekey.NEVER and not policy.preempts:
         kind = RescuingRanking if rescues else FixedRanking
         return None, kind(policy, make, batch)

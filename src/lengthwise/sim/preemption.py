@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from lengthwise.sim.gate import Gate
     from lengthwise.sim.kv import Batch
     from lengthwise.sim.live_ranking import LiveRanking
-    from lengthwise.sim.ranking import FixedRanking
+    from lengthwise.sim.ranking import FixedRanking, SeeingRanking
 
 
 class Preemption:
@@ -24,7 +24,7 @@ class Preemption:
         self,
         engine: Engine,
         batch: Batch,
-        ranking: FixedRanking | LiveRanking,
+        ranking: FixedRanking | SeeingRanking | LiveRanking,
         live: LiveRanking | None,
         gate: Gate,
     ) -> None:

@@ -1,7 +1,8 @@
 """The order of a policy over the rows of a trace: what `RankedQueue` is to the other hosts.
 
 Keys that never change are read once and ranked in bulk; the queue is then a heap of integers.
-`LiveRanking`, beside this file, takes any policy.
+`SeeingRanking` reads a key when a request first waits. `LiveRanking`, beside this file, takes any
+policy.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lengthwise.core.backlog import Backlog
 from lengthwise.core.policy import Policy, Rescues
 
 if TYPE_CHECKING:
@@ -110,3 +112,41 @@ class RescuingRanking(FixedRanking):
         self.here[self.peeked] = 0
         while self.waiting and not self.here[self.order[self.waiting[0]]]:
             heapq.heappop(self.waiting)
+
+
+class SeeingRanking:
+    """Keys that are fixed at arrival by what the queue is then (`SeesQueue`)."""
+
+    def __init__(self, policy: Policy, make: Callable[[int], Request], batch: Batch) -> None:
+        self.policy = policy
+        self.make = make
+        self.batch = batch
+        self.backlog = Backlog(batch.max_num_seqs)
+        self.requests: dict[int, Request] = {}
+        self.keys: dict[int, float] = {}
+        self.waiting: list[tuple[float, int]] = []
+
+    def push(self, row: int) -> None:
+        """Let a request wait; its key is read the first time."""
+        request = self.requests[row] = self.make(row)
+        if row not in self.keys:
+            self.backlog.show(request)
+            self.keys[row] = read_key(self.policy, request, request.arrival_s)
+        self.backlog.add(request)
+        heapq.heappush(self.waiting, (self.keys[row], row))
+
+    def peek(self, now: float) -> int:  # noqa: ARG002  # the time matters to rescues only
+        """Row to serve next; somebody must wait."""
+        return self.waiting[0][1]
+
+    def pop(self) -> None:
+        """Remove the row that `peek` named."""
+        self.backlog.remove(self.requests.pop(heapq.heappop(self.waiting)[1]))
+
+    def beats(self, row: int) -> bool:  # noqa: ARG002
+        """Whether a request that is yet to come may stand before the head: it may."""
+        return True
+
+    def worst(self) -> int:
+        """Row of the running request with the largest (key, row); somebody must run."""
+        return max((self.keys[row], row) for row in self.batch.running)[1]

@@ -17,6 +17,7 @@ from lengthwise.systems import (
     sjf,
     srpt,
     ssjf,
+    ssjf_elastic,
     ssjf_paper,
 )
 from lengthwise.systems.system import System
@@ -30,6 +31,7 @@ SYSTEMS: tuple[System, ...] = tuple(
     module.SYSTEM
     for module in (
         ssjf,
+        ssjf_elastic,
         ssjf_paper,
         sjf,
         prompt_sjf,
