@@ -14,6 +14,7 @@ VERBS = {
     "serve": "lengthwise.cli.serve",
     "bench": "lengthwise.cli.bench",
     "predict": "lengthwise.cli.predict",
+    "log": "lengthwise.cli.log",
     "systems": "lengthwise.cli.systems",
 }
 

@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from lengthwise.cli.config_file import config_option
+from lengthwise.cli.state import default_log_path
 from lengthwise.cli.welcome import welcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
@@ -110,6 +111,25 @@ really runs at once, so that the rest waits here, where it is put in order.
     "can lie to jump the queue: only where you know them all.",
 )
 @click.option(
+    "--log-path",
+    type=click.Path(dir_okay=False),
+    default=None,
+    help="Request log (SQLite): features, prediction and outcome of every request, no text. What "
+    "is learnt from it lies beside it.  [default: STATE/lengthwise/gateway-PORT.sqlite3, where "
+    "STATE is $XDG_STATE_HOME or ~/.local/state]",
+)
+@click.option("--no-log", is_flag=True, help="Write no request log, and so learn nothing.")
+@click.option(
+    "--log-prompts", is_flag=True, help="Write the prompts' text, too, into the request log."
+)
+@click.option(
+    "--learn/--no-learn",
+    default=True,
+    show_default=True,
+    help="Refit the default predictor to each served model from its own log, in a background "
+    "process; needs lengthwise[learn].",
+)
+@click.option(
     "--drain-s",
     type=click.FloatRange(min=0),
     default=None,
@@ -153,6 +173,7 @@ def command(
     threads: int,
     ctx_per_slot: int,
     model_path: str | None,
+    no_log: bool,
     **gateway: Any,
 ) -> None:
     """Serve a model with short answers first.
@@ -164,6 +185,7 @@ def command(
         if seconds is not None and not math.isfinite(seconds):
             raise ConfigError(f"{name} must be a finite number of seconds, not {seconds}")
     find_system(gateway["scheduling_policy"], carried=())
+    gateway["log_path"] = _log_path(no_log=no_log, **gateway)
     if engine:
         engines = _engines(engine, engine_api_key_env, max_inflight)
         config = GatewayConfig(engines=engines, drain_s=_or(drain_s, 30.0), **gateway)
@@ -238,6 +260,17 @@ def _engines(
         EngineConfig(url=url.rstrip("/"), api_key=key, max_inflight=limit)
         for url, key, limit in zip(urls, keys, inflight, strict=True)
     )
+
+
+def _log_path(
+    *, no_log: bool, log_path: str | None, log_prompts: bool, port: int, **_: object
+) -> str | None:
+    """Where the request log goes; None for nowhere."""
+    if no_log:
+        if log_path is not None or log_prompts:
+            raise ConfigError("--no-log contradicts --log-path and --log-prompts")
+        return None
+    return log_path or str(default_log_path(port))
 
 
 def _spread(option: str, values: Sequence[T], engines: int) -> list[T | None]:

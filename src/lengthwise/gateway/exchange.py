@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from lengthwise.errors import RequestError
     from lengthwise.gateway.fleet import Fleet
     from lengthwise.gateway.metrics import Metrics
+    from lengthwise.gateway.served import Foreseen
+    from lengthwise.predictors.base import Prompt
 
 MAX_ANSWER_BYTES: Final = 64 * 2**20
 #: What is relayed at once: a client that does not read holds up the engine after the write buffer
@@ -48,6 +50,7 @@ class Desk:
     metrics: Metrics
     observe_tokens: Callable[[float], None]
     refusal: Callable[[Outcome], RequestError]
+    record: Callable[[Exchange, Outcome], None]
 
 
 class Exchange:
@@ -63,6 +66,8 @@ class Exchange:
         path: str,
         stream: bool,
         request_id: str,
+        prompt: Prompt,
+        foreseen: Foreseen,
     ) -> None:
         self.desk = desk
         self.request = request
@@ -71,8 +76,11 @@ class Exchange:
         self.path = path
         self.stream = stream
         self.request_id = request_id
+        self.prompt = prompt
+        self.foreseen = foreseen
         self.tally = Tally()
         self.first_s: float | None = None
+        self.ended_s: float | None = None
         self._response: web.StreamResponse | None = None
         self._follows = desk.driver.scheduler.policy.rekey is Rekey.ON_PROGRESS
         self._loop = asyncio.get_running_loop()
@@ -102,6 +110,8 @@ class Exchange:
             return await self._break_off(self.desk.refusal(Outcome.SHUTDOWN))
         finally:
             self.desk.driver.leave(self.ticket)
+            if self.ticket.outcome is not None:
+                self.desk.record(self, self.ticket.outcome)
 
     async def _serve(self) -> web.StreamResponse:
         engine, answer = await self._open()
@@ -187,7 +197,7 @@ class Exchange:
 
     def _finish(self, engine: Engine, answer: aiohttp.ClientResponse) -> None:
         """Free the slot of an engine that is done, before the client has read the rest."""
-        now = self._loop.time()
+        now = self.ended_s = self._loop.time()
         desk, core, tally = self.desk, self.ticket.request, self.tally
         if answer.status in _DOWN_STATUSES:
             desk.fleet.failed(engine.url, refused=False)

@@ -94,9 +94,14 @@ def _impute(samples: Samples, fitted: Array, sigma: float) -> Array:
     """Put E[log n | log n > cap] where an answer ran into its cap."""
     y = samples.log_tokens.copy()
     where = np.flatnonzero(samples.censored)
-    z = (y[where] - fitted[where]) / sigma
-    y[where] = fitted[where] + sigma * np.array([_mills(value) for value in z])
+    y[where] = beyond(y[where], fitted[where], sigma)
     return y
+
+
+def beyond(cut: Array, fitted: Array, sigma: float) -> Array:
+    """Mean of what lies above each `cut`, where normal noise of `sigma` surrounds `fitted`."""
+    z = (cut - fitted) / sigma
+    return np.asarray(fitted + sigma * np.array([_mills(value) for value in z]))
 
 
 def _mills(z: float) -> float:
