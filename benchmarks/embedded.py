@@ -48,7 +48,7 @@ PARTS = {
     "overload": Part(
         title="Mixture, 1.5x overload",
         overload=1.5,
-        policies="fcfs,sjf,ssjf,ssjf-elastic,oracle-aged,oracle-elastic",
+        policies="fcfs,sjf,ssjf,ssjf-elastic,oracle-aged",
         default_seeds=5,
     ),
     "half": Part(

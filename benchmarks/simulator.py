@@ -1,14 +1,15 @@
 """How fast the simulator is, on one core.
 
     python benchmarks/simulator.py
-    python benchmarks/simulator.py --parts peers --sched-sim-python PEERS/bin/python
+    python benchmarks/simulator.py --parts peers --sched-sim-python PEERS/bin/python \
+        --aisimulate PEERS/bin/aisimulate
 
 `speed`: requests with ShareGPT-like lengths at 0.95 of the saturation rate of llama3-8b-a100, with
 the preset's blocks and with 4,000, where memory binds. `growth`: the time per request from 1e4
 requests to all of them, and in overload, where the queue ends 1e5 long. `peers`: the same 10,000
-requests at 8 a second, whole loop, beside sched-sim, which must be installed in an environment of
-its own. Times are of the processor, loading the trace's columns and reading the keys included.
-Prints tables, writes results/simulator.json, and says which bars hold.
+requests at 8 a second, whole loop, beside sched-sim and AISimulate, each in an environment of its
+own, five rounds. Times are of the processor, reading the keys included. Prints tables and writes
+results/simulator.json, whose other parts stay, and the marked block of docs/simulator.md.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import dataclasses
 import json
 import platform
 import resource
-import subprocess
 import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,8 +29,11 @@ import numpy as np
 from lengthwise.policies import FCFS
 from lengthwise.sim import Engine, Trace, find_preset, simulate
 from lengthwise.systems import find_system
+from simulator_peers import aisimulate_s, sched_sim_s
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lengthwise.sim import Result
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,27 +44,17 @@ ENGINES = {
 }
 STATIC = ("fcfs", "sjf", "ssjf", "prompt-sjf", "ssjf-paper")
 MOVING = ("hrrn", "srpt", "gittins", "mlfq", "fastserve")
-BARS = {"static": 100_000, "moving": 20_000, "growth": 1.5, "megabytes": 1500, "sched-sim": 50}
+BARS = {
+    "static": 100_000,
+    "moving": 20_000,
+    "growth": 1.5,
+    "megabytes": 1500,
+    "sched-sim": 50,
+    "AISimulate": 15,
+}
+ROUNDS = 5
+BEGIN, END = "<!-- benchmark:simulator -->", "<!-- /benchmark:simulator -->"
 LOAD = 0.95
-
-#: Runs in sched-sim's own environment: its Simulator on our requests, timed as a whole.
-SCHED_SIM = """
-import json, sys, time
-from sched_sim.core.event_engine import Simulator
-from sched_sim.core.request import Request
-from sched_sim.hardware.presets import get_hardware_profile
-from sched_sim.schedulers.factory import create_scheduler
-rows = json.load(sys.stdin)
-hardware = get_hardware_profile("a100")
-simulator = Simulator(hardware, create_scheduler("chunked", hardware, token_budget=2048))
-began = time.process_time()
-simulator.submit_workload([
-    Request(request_id=str(i), arrived_at=a, prompt_tokens=p, output_tokens=o)
-    for i, (a, p, o) in enumerate(rows)
-])
-simulator.run()
-print(json.dumps(time.process_time() - began))
-"""
 
 
 def lengths(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
@@ -140,28 +134,61 @@ def growth(n: int, policies: list[str], rates: dict[str, float]) -> list[dict[st
     return rows
 
 
-def peers(python: str | None) -> dict[str, float]:
-    """Time ours, and sched-sim where it is installed, on the same requests."""
+def peers(sched_sim: str | None, aisimulate: str | None) -> dict[str, Any]:
+    """Time ours and the peers that are installed on the same requests, side by side, in rounds."""
     requests = trace(10_000, 8.0)
-    ours = len(requests) / min(timed(requests, PRESET, "fcfs")[0] for _ in range(3))
-    rates = {"lengthwise": ours}
-    print(f"lengthwise   {ours:,.0f} requests/s")
-    if python is not None:
-        columns = (requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
-        rows = list(zip(*(column.tolist() for column in columns), strict=True))
-        out = subprocess.run(
-            [python, "-c", SCHED_SIM],
-            input=json.dumps(rows),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        rates["sched-sim"] = len(requests) / float(out.stdout)
-        print(
-            f"sched-sim    {rates['sched-sim']:,.0f} requests/s: ours is"
-            f" x{ours / rates['sched-sim']:.0f} (bar {BARS['sched-sim']})"
-        )
-    return rates
+    columns = (requests.arrival_s, requests.prompt_tokens, requests.output_tokens)
+    rows = list(zip(*(column.tolist() for column in columns), strict=True))
+    others: dict[str, Callable[[], float]] = {}
+    if sched_sim is not None:
+        others["sched-sim"] = lambda: sched_sim_s(sched_sim, rows)
+    if aisimulate is not None:
+        others["AISimulate"] = lambda: aisimulate_s(aisimulate, rows)
+    seconds: dict[str, list[float]] = {name: [] for name in ("lengthwise", *others)}
+    for _ in range(ROUNDS):
+        seconds["lengthwise"].append(min(timed(requests, PRESET, "fcfs")[0] for _ in range(3)))
+        for name, time_it in others.items():
+            seconds[name].append(time_it())
+    found: dict[str, Any] = {}
+    for name, times in seconds.items():
+        ratio = median(t / ours for t, ours in zip(times, seconds["lengthwise"], strict=True))
+        rate = len(requests) / median(times)
+        found[name] = {"requests_per_s": rate, "ours_is_x": ratio, "bar": BARS.get(name)}
+        print(f"{name:12} {rate:9,.0f} requests/s: ours is x{ratio:.1f} (bar {BARS.get(name)})")
+    return found
+
+
+def write_page(report: dict[str, Any]) -> None:
+    """Write the marked block of docs/simulator.md."""
+    lines = [f"{report['machine']}; one core. Bars: {report['bars']}.", ""]
+    if "speed" in report:
+        lines += ["| policy | " + " | ".join(f"requests/s, {title}" for title in ENGINES) + " |"]
+        lines += ["|---|" + "---:|" * len(ENGINES)]
+        for name in dict.fromkeys(row["policy"] for row in report["speed"]):
+            rates = [row["requests_per_s"] for row in report["speed"] if row["policy"] == name]
+            lines.append(f"| {name} | " + " | ".join(f"{rate:,.0f}" for rate in rates) + " |")
+        peak = max(row["peak_megabytes"] for row in report["speed"])
+        count = report["speed"][0]["requests"]
+        lines += ["", f"{count:,} requests at {LOAD} of saturation; at most {peak:,.0f} MB.", ""]
+    if "growth" in report:
+        lines += ["| policy | time a request against 10,000 requests | with a queue of 100,000 |"]
+        lines += ["|---|---:|---:|"]
+        for row in report["growth"]:
+            lines.append(f"| {row['policy']} | x{row['long']:.2f} | x{row['deep_queue']:.2f} |")
+        lines.append("")
+    if "peers" in report:
+        lines += [
+            "| the same 10,000 requests, fcfs | requests/s | lengthwise is |",
+            "|---|---:|---:|",
+        ]
+        for name, peer in report["peers"].items():
+            times = f"x{peer['ours_is_x']:.1f} (bar x{peer['bar']})" if peer["bar"] else "-"
+            lines.append(f"| {name} | {peer['requests_per_s']:,.0f} | {times} |")
+        lines.append("")
+    page = ROOT / "docs" / "simulator.md"
+    before, rest = page.read_text("utf-8").split(BEGIN, 1)
+    block = "\n".join(lines).rstrip()
+    page.write_text(f"{before}{BEGIN}\n\n{block}\n\n{END}{rest.split(END, 1)[1]}", "utf-8")
 
 
 def main() -> None:
@@ -173,12 +200,17 @@ def main() -> None:
     parser.add_argument("--num-prompts", type=int, default=1_000_000)
     parser.add_argument("--policies", default=",".join((*STATIC, *MOVING)))
     parser.add_argument("--sched-sim-python", help="python of an environment that has sched-sim")
+    parser.add_argument("--aisimulate", help="the command of an environment that has aisimulate")
     options = parser.parse_args()
     parts, policies = options.parts.split(","), options.policies.split(",")
-    report: dict[str, Any] = {
-        "python": platform.python_version(),
-        "processor": platform.processor(),
-    }
+    path = ROOT / "results" / "simulator.json"
+    report: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    report["machine"] = f"{_processor()}, Python {platform.python_version()}"
+    report["bars"] = (
+        f"{BARS['static']:,} requests/s for keys that never change, {BARS['moving']:,} for the "
+        f"others, growth x{BARS['growth']}, {BARS['megabytes']:,} MB, x{BARS['sched-sim']} "
+        f"sched-sim, x{BARS['AISimulate']} AISimulate"
+    )
     rates = {title: saturation(engine) for title, engine in ENGINES.items()}
     report["saturation_requests_per_s"] = rates
     if "speed" in parts:
@@ -186,10 +218,18 @@ def main() -> None:
     if "growth" in parts:
         report["growth"] = growth(options.num_prompts, policies, rates)
     if "peers" in parts:
-        report["peers"] = peers(options.sched_sim_python)
-    path = ROOT / "results" / "simulator.json"
+        report["peers"] = peers(options.sched_sim_python, options.aisimulate)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")
+    write_page(report)
+
+
+def _processor() -> str:
+    """Name of the processor, as far as the system says."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or "unknown processor")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,10 @@ MAY_IMPORT = {
     "sim": {"core", "policies", "systems", "predictors", "workloads", "errors"},
     "gateway": {"core", "policies", "systems", "predictors", "errors"},
     "engines": {"core", "policies", "predictors", "errors"},
+    "vllm": {"core", "policies", "systems", "predictors", "errors"},
     "report": {"core", "policies", "systems", "errors"},
+    "study": {"core", "systems", "predictors", "workloads", "sim", "report", "errors"},
+    "proxy": {"core", "predictors", "workloads", "report", "errors"},
     "bench": {"core", "systems", "predictors", "workloads", "report", "errors"},
 }
 PURE = ("core", "policies")

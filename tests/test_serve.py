@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 
 import openai
 import pytest
@@ -35,6 +37,13 @@ class Served:
     def engine_pid(self) -> int:
         """Process id of the embedded engine."""
         return int(re.search(r"pid (\d+)", self.welcome).group(1))
+
+    def busy_slots(self) -> int:
+        """How many slots the engine itself says are at work."""
+        words = Path(f"/proc/{self.engine_pid}/cmdline").read_bytes().split(b"\0")
+        port = json.loads(next(word for word in words if word.startswith(b"{")))["port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/slots", timeout=5) as got:
+            return sum(slot["is_processing"] for slot in json.load(got))
 
     def metric(self, name: str) -> float:
         """Sum of a metric over its labels."""
@@ -128,6 +137,41 @@ async def test_a_client_that_leaves_frees_the_slot(served):
         assert served.metric("lengthwise:num_requests_running") == 1
         await stream.close()
     await until(lambda: served.metric("lengthwise:num_requests_running") == 0, 2)
+
+
+async def test_who_leaves_an_answer_that_was_not_to_be_streamed_holds_its_slot_till_it_is_free(
+    served,
+):
+    """llama.cpp writes it to its end while others stream; its slot is not given away before."""
+    async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="k") as client:
+        ask = {"model": "smollm2", "messages": HELLO, "extra_body": {"ignore_eos": True}}
+        other = await client.chat.completions.create(**ask, max_tokens=1500, stream=True)
+        await anext(aiter(other))
+        leaver = asyncio.create_task(client.chat.completions.create(**ask, max_tokens=100))
+        await until(lambda: served.busy_slots() == 2)
+        leaver.cancel()
+        await asyncio.wait([leaver])
+        while served.metric("lengthwise:num_requests_running") > 1:  # noqa: ASYNC110  # a process
+            await asyncio.sleep(0.02)
+        assert served.busy_slots() <= 1
+        assert (await anext(aiter(other))).choices, "the other stream must run all the while"
+        await other.close()
+    await until(lambda: served.busy_slots() == 0, 2)
+
+
+async def test_who_leaves_an_answer_that_was_not_to_be_streamed_ends_it_on_a_quiet_engine(served):
+    """Alone, the engine looks for its client every second and stops long before the cap."""
+    async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="k") as client:
+        leaver = asyncio.create_task(
+            client.chat.completions.create(
+                model="smollm2", messages=HELLO, max_tokens=1900, extra_body={"ignore_eos": True}
+            )
+        )
+        await until(lambda: served.metric("lengthwise:num_requests_running") == 1)
+        leaver.cancel()
+        await asyncio.wait([leaver])
+        await until(lambda: served.metric("lengthwise:num_requests_running") == 0, 3)
+        assert served.busy_slots() == 0
 
 
 def test_sigterm_ends_it_within_five_seconds_with_a_stream_running():

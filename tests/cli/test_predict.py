@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -98,3 +99,48 @@ def test_help_says_what_a_row_is():
     """A new user finds the format without the documentation."""
     done = subprocess.run([*COMMAND, "--help"], capture_output=True, check=True)
     assert b'{"prompt": TEXT}' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [
+        (b'{"prompt": "a"}\n{"prompt": "\xc3\xa9 \xff"}\n', b"line 2: not UTF-8 at byte 16 ("),
+        (b"\xff\xfe{\x00}\x00", b"line 1: not UTF-8 at byte 1 ("),
+        (b'\xef\xbb\xbf{"prompt": "a"}\n', b"line 1: begins with a byte order mark"),
+    ],
+)
+def test_what_is_not_utf8_is_named_with_its_place(stdin, said):
+    """The byte is counted in the line, and a byte order mark is called by its name."""
+    done = predict(stdin=stdin)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"Error: " + said)
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_full_disk_is_one_clean_line():
+    """An output that cannot be written ends the run with exit code 1 and no traceback."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  # a device
+        done = subprocess.run(
+            COMMAND, input=b'{"prompt": "a"}\n', stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    said = b"Error: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_a_closed_stream_is_one_clean_line(closed):
+    """No input or no output: said, not traced."""
+    line = f"{shlex.join(COMMAND)} {closed}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], capture_output=True, input=b'{"prompt": "a"}\n', check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"Error: ")
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_predictor_without_a_name_is_refused():
+    """An empty name is not the current directory."""
+    done = predict("--predictor", "", stdin=b"")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"Error: unknown predictor ''")

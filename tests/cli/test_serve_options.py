@@ -58,7 +58,21 @@ def test_a_key_variable_that_is_not_set_is_named(served, monkeypatch):
         served("--engine", URL, "--engine-api-key-env", "NO_SUCH_KEY")
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x/v1", "http://", "127.0.0.1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:8000",
+        "ftp://x/v1",
+        "http://",
+        "127.0.0.1",
+        "http://127.0.0.1:99999/v1",
+        "http://127.0.0.1:x/v1",
+        "http://127.0.0.1:0/v1",
+        "http://[::1/v1",
+        "http://h/v1?key=1",
+        "http://h/v1#a",
+    ],
+)
 def test_an_engine_that_is_no_url_is_refused(served, url):
     """An engine's address is checked before anything starts."""
     with pytest.raises(ConfigError, match="--engine takes"):
@@ -105,3 +119,65 @@ def test_a_time_that_is_no_number_is_refused(served, option):
     """NaN passes every comparison, so it is refused by name."""
     with pytest.raises(ConfigError, match=option):
         served("--engine", URL, option, "nan")
+
+
+def test_a_password_in_an_engines_url_is_refused_and_not_repeated(served):
+    """It would stand in logs and process lists; keys come from the environment."""
+    with pytest.raises(ConfigError, match="--engine-api-key-env") as caught:
+        served("--engine", "http://user:canary@127.0.0.1:9/v1")
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--slots", "8"), ("--threads", "1"), ("--ctx-per-slot", "2048"), ("--model-path", __file__)],
+)
+def test_options_of_the_embedded_engine_are_refused_for_others(served, option, value, tmp_path):
+    """Each is named, given by hand or in a file, even with its default value."""
+    with pytest.raises(ConfigError, match=f"^{option}: of the embedded engine"):
+        served("--engine", URL, "--max-inflight", "2", option, value)
+    file = tmp_path / "lengthwise.toml"
+    shown = value if value.isdigit() else f'"{value}"'
+    file.write_text(f"{option.removeprefix('--')} = {shown}\n")
+    with pytest.raises(ConfigError, match=f"^{option}: of the embedded engine"):
+        served("--config", str(file), "--engine", URL, "--max-inflight", "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max-inflight = 2\nmax_inflight = 3", "max_inflight is there twice"),
+        ("max-inflight = 2.7", "max-inflight = 2.7: must be an integer, at least 1"),
+        ("max-inflight = [1, true]", "max-inflight = true: must be an integer"),
+        ("port = true", "port = true: must be an integer, 0 to 65535"),
+        ('port = "8000"', "port = '8000': must be an integer"),
+        ("slots = {a = 1}", r"slots = {'a': 1}: must be an integer, 1 to 256"),
+        ("host = 5", "host = 5: must be text"),
+        ("engine = [5]", "engine = 5: must be text"),
+        ('queue-ttl-s = "2"', "queue-ttl-s = '2': must be a number, above 0"),
+        ("drain-s = 1979-05-27", "drain-s = .*: must be a number, at least 0"),
+        ("trust-length-hints = 1", "trust-length-hints = 1: must be true or false"),
+    ],
+)
+def test_a_file_has_strict_types(served, tmp_path, text, message):
+    """No value is turned into another: the error names key, value and what is allowed."""
+    file = tmp_path / "lengthwise.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        served("--config", str(file))
+
+
+def test_origins_are_taken_as_browsers_send_them(served):
+    """Several may be named; what no browser would ever send is refused."""
+    words = ["--engine", URL, "--max-inflight", "1"]
+    config = served(*words, "--cors-origin", "https://a.example", "--cors-origin", "http://l:3000")
+    assert config.cors_origins == ("https://a.example", "http://l:3000")
+    for bad in ("a.example", "https://a.example/", "https://A.example", "https://a.example/x", ""):
+        with pytest.raises(ConfigError, match="--cors-origin takes"):
+            served(*words, "--cors-origin", bad)
+
+
+def test_the_same_engine_twice_is_refused(served):
+    """With or without a slash at the end it is the same engine."""
+    with pytest.raises(ConfigError, match="the same engine twice"):
+        served("--engine", URL, "--engine", f"{URL}/", "--max-inflight", "2")

@@ -104,8 +104,8 @@ def test_a_model_file_that_is_not_there_is_named():
 
 
 def test_a_model_file_that_is_no_model_ends_the_start(tmp_path):
-    """An engine that cannot load its weights is reported, not waited for."""
+    """An engine that cannot load its weights is reported with its last words, not waited for."""
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"not a model")
-    with pytest.raises(ConfigError, match="ended at start"):
+    with pytest.raises(ConfigError, match=r"(?s)ended at start with code .*\n  .*broken\.gguf"):
         EmbeddedEngine(EmbeddedConfig(model_path=str(broken))).start()

@@ -23,15 +23,16 @@ def config(engine: FakeEngine, **options) -> GatewayConfig:
     return GatewayConfig(engines=engines, port=0, predictor="constant", **options)
 
 
-async def test_a_signal_lets_the_running_finish_and_ends():
-    """SIGTERM: what runs is answered, then `run` returns and the port is free."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_signal_lets_the_running_finish_and_ends(number):
+    """SIGTERM or a closed terminal: what runs is answered, then `run` returns, the port is free."""
     async with FakeEngine(script=Script(delay_s=0.2)) as engine, aiohttp.ClientSession() as session:
         ready = asyncio.get_running_loop().create_future()
         running = asyncio.create_task(run(config(engine), on_ready=ready.set_result))
         url = await ready
         asking = asyncio.create_task(session.post(f"{url}/v1/chat/completions", json=chat()))
         await engine.arrived.wait()
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         assert (await asking).status == 200
         await asyncio.wait_for(running, 5)
         with pytest.raises(aiohttp.ClientConnectorError):

@@ -72,17 +72,30 @@ def test_a_queue_is_foretold_from_what_waits_and_how_many_run_at_once():
     queue.push(request(1, tokens=30, s_per_token=0.5), 0.0)
     late = request(2, tokens=100, s_per_token=0.5)
     queue.push(late, 0.0)
-    assert (late.queue_s, late.queue_rounds) == (10.0, 1.0)
+    assert (late.queue_s, late.queue_s_per_token) == (10.0, 0.5)
     assert ElasticAged(stretch=0, patience=1).bound_s(late) == 10.0
     brief = request(3, tokens=4, s_per_token=0.5)
     queue.discard(2)
     queue.push(brief, 0.0)
     assert ElasticAged(stretch=0, patience=1).bound_s(brief) == 2.0  # a queue of its own like
-    before = (brief.queue_s, brief.queue_rounds)
+    before = (brief.queue_s, brief.queue_s_per_token)
     queue.pop(0.0)
     queue.discard(3)
     queue.push(brief, 9.0)  # taken back by a host: what it saw first stays
-    assert (brief.queue_s, brief.queue_rounds) == before
+    assert (brief.queue_s, brief.queue_s_per_token) == before
+
+
+def test_the_pace_of_a_queue_is_learnt_while_it_stands():
+    """Forty tokens taken off every two seconds: the next forty are foretold as two seconds."""
+    queue = RankedQueue(ElasticAged())
+    for id_ in range(40):
+        queue.push(request(id_, tokens=40, s_per_token=9.0), 0.0)
+    for turn in range(30):
+        queue.pop(2.0 * turn)
+    late = request(99, tokens=10, s_per_token=9.0)
+    queue.push(late, 60.0)
+    assert late.queue_s == pytest.approx(10 * 2.0)
+    assert late.queue_s_per_token == pytest.approx(10 * 2.0 / 40)
 
 
 @pytest.mark.parametrize("load", [0.95, 1.2])
@@ -134,3 +147,14 @@ def test_shorter_first_has_the_better_mean():
     sjf = sum(mean_flow_s(SJF(), seed) for seed in range(20))
     fcfs = sum(mean_flow_s(FCFS(), seed) for seed in range(20))
     assert srpt < sjf < 0.8 * fcfs
+
+
+@pytest.mark.parametrize("now", [50.0, 50.3, 1e6])
+def test_hrrn_keeps_the_order_of_arrival_among_equal_sizes(now):
+    """That is what its lanes promise to hosts, to the last digit."""
+    policy = HRRN()
+    came = [request(i, tokens=7, arrival_s=i * 0.1, s_per_token=0.03) for i in range(400)]
+    assert len({policy.lane(one) for one in came}) == 1
+    keys = [policy.key(one, now) for one in came if one.arrival_s <= now]
+    assert keys == sorted(keys)
+    assert policy.lane(request(0, tokens=8, s_per_token=0.03)) != policy.lane(came[0])

@@ -12,11 +12,11 @@ from lengthwise.report.rows import Row
 from lengthwise.report.summary import (
     busy_s,
     engine_tokens_per_s,
-    kendall_tau,
     latencies,
     parse_goodput,
     summarise,
 )
+from lengthwise.report.tau import kendall_tau
 from tests.report.rows import row
 
 VLLM_KEYS = [

@@ -86,7 +86,6 @@ CASES = {
     "a method of brackets": head(LENGTH, start=b"P[ST /v1/chat/completions HTTP/1.1") + BODY,
     "NUL in the target": head(LENGTH, start=b"POST /v1/\x00 HTTP/1.1") + BODY,
     "CONNECT": b"CONNECT other:443 HTTP/1.1\r\nHost: other:443\r\n\r\n",
-    "an upgrade": head(b"Connection: upgrade", b"Upgrade: websocket", LENGTH) + BODY,
     "TLS": bytes.fromhex("16030100a5010000a10303") + b"\x00" * 60 + b"\r\n\r\n",
     "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     # chunks
@@ -143,3 +142,33 @@ async def test_the_same_request_without_tricks_is_served():
             assert status_of(answer) == 200
             assert json.loads(answer.partition(b"\r\n\r\n")[2])["choices"]
         assert [got.body for got in engine.received] == [BODY, BODY]
+
+
+@pytest.mark.parametrize("offer", ["h2c", "websocket", "x/1, h2c"])
+@pytest.mark.parametrize("slowly", [False, True], ids=["whole", "byte by byte"])
+async def test_an_upgrade_is_ignored_and_nothing_after_it_is_read(offer, slowly):
+    """The request is served over HTTP/1.1 (RFC 9110 7.8); the connection ends with its answer."""
+    lines = (
+        b"Connection: Upgrade, HTTP2-Settings",
+        b"Upgrade: " + offer.encode(),
+        b"HTTP2-Settings: AA",
+    )
+    attempts = {
+        head(*lines, LENGTH) + BODY: b"choices",
+        head(*lines, b"Transfer-Encoding: chunked") + CHUNKED: b"choices",
+        head(*lines, start=b"GET /health HTTP/1.1"): b"ok",
+    }
+    async with FakeEngine() as engine, serving(engine) as gateway:
+        for attempt, said in attempts.items():
+            # The rest comes with the last byte: after our close a reset would hide the answer.
+            first, last = attempt[:-1], attempt[-1:] + SMUGGLED + BODY
+            pieces = [first[i : i + 1] for i in range(len(first))] if slowly else [first]
+            pieces.append(last)
+            answer = await raw(gateway, *pieces)
+            assert answer.count(b"HTTP/1.") == 1, answer
+            assert status_of(answer) == 200
+            assert said in answer
+            assert b"Upgrade" not in answer
+            assert not answer.endswith(b"(left open)")
+        assert [got.body for got in engine.received] == [BODY, BODY]
+        assert not any("upgrade" in name.lower() for name in engine.received[0].headers)

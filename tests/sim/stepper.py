@@ -1,7 +1,7 @@
 """The iteration server, one iteration at a time: slow, small, and the meaning of the fast one.
 
 Written from docs/simulator.md, rule by rule; it shares nothing with the leaping server but the
-policies and the admission rules.
+policies, the admission rules and the backlog that a newcomer sees.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from lengthwise.core.admission import Footprint
+from lengthwise.core.backlog import Backlog
 from lengthwise.core.policy import DEFAULT_REKEY_S, Rekey, Rescues
 
 EPSILON_S = 1e-9
@@ -74,6 +75,7 @@ class Stepper:
         self.free = self.engine.num_gpu_blocks
         self.read_at = -math.inf
         self.version = 0
+        self.backlog = Backlog(self.engine.max_num_seqs)
         self.refused = None
         self.finished = deque(maxlen=getattr(self.admission, "window", 1))
 
@@ -104,11 +106,8 @@ class Stepper:
 
     def join(self, job):
         """Let a newcomer wait; it sees who waits already."""
-        waiting = [other.request for other in self.waiting]
-        servers = self.engine.max_num_seqs
-        tokens = sum(round(r.expected_tokens * 1024) for r in waiting) / 1024
-        job.request.queue_s = tokens * job.request.s_per_token / servers
-        job.request.queue_rounds = len(waiting) / servers
+        self.backlog.show(job.request)
+        self.backlog.add(job.request)
         self.read_key(job)
         self.waiting.append(job)
 
@@ -167,6 +166,7 @@ class Stepper:
         for job in jobs:
             if self.policy.rekey is Rekey.WITH_TIME:
                 self.read_key(job)
+            self.backlog.add(job.request)
             self.waiting.append(job)
 
     # 2. the running
@@ -215,6 +215,7 @@ class Stepper:
                 return
             if self.admission is not None and not self.allowed(job):
                 return
+            self.backlog.serve(job.request, self.now)
             self.waiting.remove(job)
             self.running.append(job)
             self.version += 1

@@ -13,9 +13,10 @@ from rich.console import Console
 from lengthwise.bench.command import result_path
 from lengthwise.bench.loadgen import discover_model, replay
 from lengthwise.bench.plan import draw_plan
-from lengthwise.bench.store import save_rows, write_atomically
+from lengthwise.bench.store import save_rows
 from lengthwise.bench.watch import Watch
 from lengthwise.errors import ConfigError
+from lengthwise.report.files import write_atomically
 from lengthwise.report.summary import summarise
 from lengthwise.workloads.datasets import load_dataset
 

@@ -72,6 +72,11 @@ def measure(rows: Sequence[Row]) -> Calibration:
     last_start_s = max(row.sent_s for row in rows)
     window_s = last_start_s if last_start_s > 0 else max(row.end_s for row in rows)
     counted = sum(_tokens_until(row, window_s) for row in rows)
+    if not counted > 0:  # no load can be chosen from a speed of nothing
+        raise CalibrationError(
+            f"no token came within {window_s:.3f} s, in which the calibration's requests were "
+            "started: ask more of them (--calibration-prompts), or set --request-rate"
+        )
     return Calibration(
         tokens_per_s=counted / window_s,
         mean_output_tokens=tokens / len(rows),

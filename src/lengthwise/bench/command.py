@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import signal
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -16,14 +17,17 @@ from lengthwise.bench.compare import Comparison, compare
 from lengthwise.bench.contenders import run_order
 from lengthwise.bench.live import System
 from lengthwise.bench.plan import draw_plan
-from lengthwise.bench.store import FinishedRun, ResultFolder, write_atomically
+from lengthwise.bench.store import FinishedRun, ResultFolder
 from lengthwise.bench.watch import Watch
 from lengthwise.errors import ConfigError, MissingExtraError
 from lengthwise.report.comparison import build_report, to_json
+from lengthwise.report.files import write_atomically
 from lengthwise.report.table import markdown, remarks, rich_tables
 from lengthwise.workloads.datasets import Dataset, fitting, load_dataset, spread_samples
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lengthwise.bench.options import BenchOptions
     from lengthwise.report.comparison import Report
 
@@ -34,8 +38,12 @@ TEMPLATE_TOKENS = 64  # a chat template's own, guessed high
 CALIBRATION_SEED = 1_000_003  # its order is not that of any run's seed
 
 
-def run_comparison(options: BenchOptions) -> None:
-    """Run what is missing, then write and print. An interrupt still reports the finished runs."""
+def run_comparison(options: BenchOptions, *, again: Sequence[str] = ()) -> None:
+    """Run what is missing, then write and print. An interrupt still reports the finished runs.
+
+    `again` are the words of this command without --resume and --result-dir, for whom it is broken
+    off.
+    """
     if not options.no_plot and find_spec("matplotlib") is None:
         raise MissingExtraError("the picture of a comparison (--no-plot does without)", "plot")
     dataset = load_dataset(options.dataset_name, options.dataset_path)
@@ -56,8 +64,12 @@ def run_comparison(options: BenchOptions) -> None:
     if runs:
         publish(options, folder, stored, runs)
     if interrupted:
+        line = shlex.join([*again, "--resume", str(folder.path.resolve())])
         Console(stderr=True).print(
-            f"Interrupted: {len(runs)} finished runs are kept; go on with --resume {folder.path}"
+            f"Interrupted: {len(runs)} finished runs are kept; go on with\n{line}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
         )
         raise KeyboardInterrupt
 
@@ -95,8 +107,10 @@ async def _run(
     options: BenchOptions, dataset: Dataset, folder: ResultFolder, stored: dict[str, Any]
 ) -> None:
     task = asyncio.current_task()
-    if task is not None:  # SIGTERM as ctrl-C: children end, finished runs stay
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    if task is not None:  # as ctrl-C: children end, finished runs stay
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     order = run_order(options.compare or (), options.seeds)
     model = options.model or EMBEDDED_MODEL
     with Watch(runs=len(order)) as watch:
@@ -141,7 +155,7 @@ async def _rate(
     """Return the arrival rate: given, measured earlier (resume), or measured now."""
     if options.request_rate is not None:
         return options.request_rate
-    if "calibration" not in stored:
+    if not stored.get("calibration", {}).get("request_rate", 0) > 0:
         samples = spread_samples(
             dataset.samples, options.calibration_prompts, seed=CALIBRATION_SEED
         )

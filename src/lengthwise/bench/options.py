@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from lengthwise.bench.contenders import Contender, parse_contenders
 from lengthwise.bench.loadgen import Target
 from lengthwise.errors import ConfigError
-from lengthwise.report.summary import parse_goodput
+from lengthwise.report.summary import parse_goodput, parse_percentiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ class BenchOptions:
 
     base_url: str
     api_key: str | None
+    api_key_env: str | None
     dataset_name: str
     dataset_path: Path | None
     num_prompts: int | None
@@ -69,7 +70,7 @@ class BenchOptions:
                 f"--calibration-prompts {options['calibration_prompts']} cannot keep "
                 f"{options['slots']} slots busy: at least {2 * options['slots']}"
             )
-        key_env = options.pop("api_key_env")
+        key_env = options["api_key_env"]
         if key_env is not None and not os.environ.get(key_env):
             raise ConfigError(f"--api-key-env {key_env}: that variable is not set")
         if options["seeds"] and options["num_seeds"]:
@@ -87,7 +88,7 @@ class BenchOptions:
         options["slos"] = parse_goodput(
             word for value in options.pop("goodput") for word in value.split()
         )
-        options["percentiles"] = _percentiles(options.pop("metric_percentiles"))
+        options["percentiles"] = parse_percentiles(options.pop("metric_percentiles"))
         options["result_filename"] = options["result_filename"] or "bench.json"
         options["compare"] = (
             None if options["compare"] is None else parse_contenders(options["compare"])
@@ -112,6 +113,8 @@ class BenchOptions:
         """Return what every `lengthwise serve` of a comparison gets."""
         if self.engine:
             arguments = ["--engine", self.engine, "--max-inflight", str(self.slots)]
+            if self.api_key_env:
+                arguments += ["--engine-api-key-env", self.api_key_env]
         else:
             arguments = ["--slots", str(self.slots), "--threads", str(self.threads)]
             arguments += ["--ctx-per-slot", str(self.ctx_per_slot)]
@@ -140,13 +143,3 @@ def _seeds(text: str) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds must differ and not be negative: {text!r}")
     return seeds
-
-
-def _percentiles(text: str) -> tuple[float, ...]:
-    try:
-        values = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        values = (math.nan,)
-    if not all(0 <= value <= 100 for value in values):
-        raise ConfigError(f"--metric-percentiles takes numbers in 0..100, not {text!r}")
-    return tuple(sorted({*values, 50.0, 90.0, 99.0}))

@@ -40,12 +40,13 @@ async def serve_child(
     """
     port = port or free_port()
     url = f"http://127.0.0.1:{port}"
-    command = [*SERVE_COMMAND, "--port", str(port), *arguments]
+    # It ends when the pipe to it closes, which the kernel does however this process ends.
+    command = [*SERVE_COMMAND, "--port", str(port), "--until-stdin-closes", *arguments]
     with log_path.open("wb") as log:
         # A session of its own: ctrl-C on the terminal is ours to pass on, after saving.
         process = await asyncio.create_subprocess_exec(
             *command,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,

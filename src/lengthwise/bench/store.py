@@ -9,12 +9,12 @@ DIR/comparison.md, comparison.json, comparison.png
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.errors import BadInputError, ConfigError
+from lengthwise.report.files import write_atomically
 from lengthwise.report.rows import Row
 
 if TYPE_CHECKING:
@@ -103,10 +103,3 @@ def load_rows(path: Path) -> tuple[Row, ...]:
     """Read what `save_rows` wrote."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(Row.from_json(json.loads(line)) for line in lines)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole: a reader sees the old or the new one, never half."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)  # noqa: PTH105  # Path.replace is the same call

@@ -13,8 +13,14 @@ from lengthwise.errors import LengthwiseError
 VERBS = {
     "serve": "lengthwise.cli.serve",
     "bench": "lengthwise.cli.bench",
+    "simulate": "lengthwise.cli.simulate",
+    "sweep": "lengthwise.cli.sweep",
+    "convert": "lengthwise.cli.convert",
     "predict": "lengthwise.cli.predict",
     "log": "lengthwise.cli.log",
+    "train": "lengthwise.cli.train",
+    "evaluate": "lengthwise.cli.evaluate",
+    "calibrate": "lengthwise.cli.calibrate",
     "systems": "lengthwise.cli.systems",
 }
 

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from lengthwise.bench.meaning import check_meaning
 from lengthwise.bench.options import BenchOptions
 from lengthwise.workloads.datasets import DATASETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+COMMANDLINE = ParameterSource.COMMANDLINE
 
 
 def _options(*decorators: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,7 +142,8 @@ COMPARISON = _options(
     click.option(
         "--resume",
         type=click.Path(path_type=Path, file_okay=False, exists=True),
-        help="A result directory: finished runs are not run again.",
+        help="A result directory: finished runs are not run again. An interrupted comparison "
+        "prints the whole command that goes on with it.",
     ),
     click.option("--no-plot", is_flag=True, help="Draw no picture (matplotlib is not needed)."),
     click.option("--predictor", help="For the policies that predict. [default: serve's]"),
@@ -174,17 +180,23 @@ COMPARISON = _options(
     show_default=True,
     help="Server to load (with or without /v1).",
 )
-@click.option("--api-key-env", help="Environment variable that holds the server's API key.")
+@click.option(
+    "--api-key-env",
+    help="Environment variable that holds the API key of the server, or of --engine.",
+)
 @TRAFFIC
 @RESULTS
 @COMPARISON
-def command(**options: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> None:
     """Send an open-loop load to an OpenAI endpoint, or compare policies on the same load.
 
     Alone, it loads --base-url and prints what `vllm bench serve` prints. With --compare it starts
     gateway and engine afresh for each policy and seed, replays the same arrivals and prompts, and
     puts the results side by side (comparison.md, comparison.json, comparison.png and every run).
     """
+    given = {name for name in options if ctx.get_parameter_source(name) is COMMANDLINE}
+    check_meaning(given)
     parsed = BenchOptions.parse(options)
     if parsed.compare is None:
         from lengthwise.bench.alone import run_alone  # noqa: PLC0415  # only what is asked for
@@ -193,4 +205,16 @@ def command(**options: Any) -> None:
         return
     from lengthwise.bench.command import run_comparison  # noqa: PLC0415  # only what is asked for
 
-    run_comparison(parsed)
+    again = [word for param in ctx.command.params for word in _words(param, given, options)]
+    run_comparison(parsed, again=["lengthwise", "bench", *again])
+
+
+def _words(param: click.Parameter, given: set[str], options: dict[str, Any]) -> list[str]:
+    """Write an option as it can be given again; where the results are is not among them."""
+    name = param.name or ""
+    if name not in given or name in ("resume", "result_dir"):
+        return []
+    if isinstance(param, click.Option) and param.is_flag:
+        return [param.opts[0]]
+    values = options[name] if param.multiple else (options[name],)
+    return [word for value in values for word in (param.opts[0], str(value))]

@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import math
 import os
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
+import signal
+import threading
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from lengthwise.cli.config_file import config_option
-from lengthwise.cli.state import default_log_path
+from lengthwise.cli.engine_options import engines_of, origin_of, refuse_embedded_options
+from lengthwise.cli.state import log_path_of
 from lengthwise.cli.welcome import welcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from lengthwise.engines.embedded import EmbeddedEngine
-
-T = TypeVar("T")
 
 #: The embedded engine is ours and dies with us: SIGTERM must end both within 5 s.
 EMBEDDED_DRAIN_S = 3.0
@@ -111,12 +111,19 @@ really runs at once, so that the rest waits here, where it is put in order.
     "can lie to jump the queue: only where you know them all.",
 )
 @click.option(
+    "--cors-origin",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let web pages of this origin (https://HOST[:PORT], or * for all) call from a browser; "
+    "repeat it for more.  [default: none may]",
+)
+@click.option(
     "--log-path",
     type=click.Path(dir_okay=False),
     default=None,
     help="Request log (SQLite): features, prediction and outcome of every request, no text. What "
     "is learnt from it lies beside it.  [default: STATE/lengthwise/gateway-PORT.sqlite3, where "
-    "STATE is $XDG_STATE_HOME or ~/.local/state]",
+    "STATE is $XDG_STATE_HOME or ~/.local/state; none with --port 0]",
 )
 @click.option("--no-log", is_flag=True, help="Write no request log, and so learn nothing.")
 @click.option(
@@ -163,16 +170,27 @@ really runs at once, so that the rest waits here, where it is put in order.
     default=None,
     help="Embedded engine: another GGUF file.",
 )
+@click.option(
+    "--until-stdin-closes",
+    is_flag=True,
+    help="Stop, as at SIGTERM, when standard input closes: for a parent that starts this as its "
+    "child, and may die.",
+)
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     *,
     engine: Sequence[str],
     engine_api_key_env: Sequence[str],
     max_inflight: Sequence[int],
+    cors_origin: Sequence[str],
     drain_s: float | None,
     slots: int,
     threads: int,
     ctx_per_slot: int,
     model_path: str | None,
+    until_stdin_closes: bool,
     no_log: bool,
     **gateway: Any,
 ) -> None:
@@ -185,9 +203,13 @@ def command(
         if seconds is not None and not math.isfinite(seconds):
             raise ConfigError(f"{name} must be a finite number of seconds, not {seconds}")
     find_system(gateway["scheduling_policy"], carried=())
-    gateway["log_path"] = _log_path(no_log=no_log, **gateway)
+    gateway["log_path"] = log_path_of(no_log=no_log, **gateway)
+    gateway["cors_origins"] = tuple(map(origin_of, cors_origin))
+    if until_stdin_closes:
+        threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
     if engine:
-        engines = _engines(engine, engine_api_key_env, max_inflight)
+        refuse_embedded_options(ctx)
+        engines = engines_of(engine, engine_api_key_env, max_inflight)
         config = GatewayConfig(engines=engines, drain_s=_or(drain_s, 30.0), **gateway)
         asyncio.run(_serve(config, None))
         return
@@ -244,53 +266,11 @@ async def _serve(config: GatewayConfig, embedded: EmbeddedEngine | None) -> None
                 await watch
 
 
-def _engines(
-    urls: Sequence[str], key_names: Sequence[str], limits: Sequence[int]
-) -> tuple[EngineConfig, ...]:
-    """Pair each engine with its key and limit; one of either stands for all."""
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"--engine takes http://HOST:PORT/v1 (or https), not {url!r}")
-    if len(set(urls)) != len(urls):
-        raise ConfigError("--engine names the same engine twice")
-    keys = _spread("--engine-api-key-env", [_key(name) for name in key_names], len(urls))
-    inflight = _spread("--max-inflight", limits, len(urls))
-    return tuple(
-        EngineConfig(url=url.rstrip("/"), api_key=key, max_inflight=limit)
-        for url, key, limit in zip(urls, keys, inflight, strict=True)
-    )
-
-
-def _log_path(
-    *, no_log: bool, log_path: str | None, log_prompts: bool, port: int, **_: object
-) -> str | None:
-    """Where the request log goes; None for nowhere."""
-    if no_log:
-        if log_path is not None or log_prompts:
-            raise ConfigError("--no-log contradicts --log-path and --log-prompts")
-        return None
-    return log_path or str(default_log_path(port))
-
-
-def _spread(option: str, values: Sequence[T], engines: int) -> list[T | None]:
-    """Give each engine its value; one stands for all, none leaves all without."""
-    if not values:
-        return [None] * engines
-    if len(values) == 1:
-        return [values[0]] * engines
-    if len(values) != engines:
-        raise ConfigError(
-            f"{option} was given {len(values)} times for {engines} engines: once, or once for each"
-        )
-    return [*values]
-
-
-def _key(name: str) -> str:
-    value = os.environ.get(name)
-    if not value:
-        raise ConfigError(f"--engine-api-key-env {name}: that variable is not set")
-    return value
+def _end_with_stdin() -> None:
+    """Wait for the end of standard input, then end as SIGTERM does."""
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _or(value: float | None, default: float) -> float:

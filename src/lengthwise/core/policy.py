@@ -75,8 +75,20 @@ class Falls(Protocol):
 
 
 @runtime_checkable
+class Lanes(Protocol):
+    """A policy that keeps the order of arrival within a lane, at any time.
+
+    A host may then compare the heads of the lanes only, and read their keys alone.
+    """
+
+    def lane(self, request: Request) -> float:
+        """Lane of a request, which never changes."""
+        ...
+
+
+@runtime_checkable
 class SeesQueue(Protocol):
-    """A policy whose key, fixed at arrival, reads `queue_s` and `queue_rounds` of the request."""
+    """A policy whose key, fixed at arrival, reads what the queue wrote into the request."""
 
     sees_queue: ClassVar[bool]
 
@@ -146,7 +158,16 @@ class RankedQueue:
     def pop(self, now: float) -> Request | None:
         """Remove and return the request to serve next, or None."""
         request = self.peek(now)
-        return None if request is None else self.discard(request.id)
+        if request is not None:
+            self.take(request.id, now)
+        return request
+
+    def take(self, request_id: int, now: float) -> Request:
+        """Remove a queued request that is to run now. Raises KeyError if it is not here."""
+        request = self._live.pop(request_id)[1]
+        if self._sees_queue:
+            self.backlog.serve(request, now)
+        return request
 
     def worst(self) -> Request | None:
         """Return the request with the largest rank, or None."""

@@ -20,8 +20,7 @@ class Request:
     The host writes `attained_tokens` (output so far) and, at arrival, `s_per_token` (the engine's
     time per output token of one request, as far as the host knows it). For a policy that looks at
     the queue (`SeesQueue`), the queue writes at arrival what stood in it then: `queue_s`, how long
-    that would have taken by its predictions, and `queue_rounds`, requests waiting per request that
-    the engine runs at once.
+    that would take, and `queue_s_per_token`, how long per token of length if all were equally long.
     """
 
     id: int
@@ -38,7 +37,7 @@ class Request:
     s_per_token: float = DEFAULT_S_PER_TOKEN
     attained_tokens: int = 0
     queue_s: float | None = None
-    queue_rounds: float = 0.0
+    queue_s_per_token: float = 0.0
 
     @property
     def size_tokens(self) -> float:

@@ -201,7 +201,7 @@ class Scheduler:
                 place = self._make_room(head, self._ranks, now, actions)
             if place is None:
                 return
-            self.waiting.discard(head.id)
+            self.waiting.take(head.id, now)
             self._leave(head)
             self._start(head, place, now)
             oldest = self.waiting.oldest()

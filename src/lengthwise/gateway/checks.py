@@ -38,8 +38,9 @@ def check_framing(request: web.BaseRequest) -> None:
         raise RequestError("two Content-Length headers", status=400, code="bad_request")
     if request.version not in ((1, 0), (1, 1)):
         raise RequestError("only HTTP/1.0 and HTTP/1.1", status=400, code="bad_request")
-    if b"upgrade" in names or request.method == "CONNECT":
-        raise RequestError("the protocol cannot be changed here", status=400, code="bad_request")
+    # An Upgrade is an offer, which a server may ignore (RFC 9110 section 7.8): see guard.py.
+    if request.method == "CONNECT":
+        raise RequestError("there are no tunnels here", status=400, code="bad_request")
 
 
 def check_media(request: web.BaseRequest) -> None:

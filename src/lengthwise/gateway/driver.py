@@ -73,6 +73,7 @@ class Driver:
     ) -> None:
         self.scheduler = scheduler
         self.tickets: dict[int, Ticket] = {}
+        self.lingering: set[int] = set()
         self.backlog_tokens = 0.0
         self._loop = asyncio.get_running_loop()
         self._on_dispatch = on_dispatch
@@ -130,6 +131,16 @@ class Driver:
         if ticket.outcome is None:
             self.finished(ticket, Outcome.CANCELLED)
 
+    def linger(self, ticket: Ticket) -> None:
+        """Keep the slot of a request that nobody waits for but an engine still runs, until `leave`.
+
+        It does not keep `idle` from returning.
+        """
+        ticket.stop = None
+        self.lingering.add(ticket.request.id)
+        self.abort(ticket)
+        self._see_whether_idle()
+
     # --- for the host ---------------------------------------------------------------------
 
     def resize(self, place: str, slots: int) -> None:
@@ -150,7 +161,7 @@ class Driver:
             self.abort(ticket)
 
     async def idle(self) -> None:
-        """Wait until nobody waits or runs."""
+        """Wait until nobody waits or runs for a client who is still there."""
         await self._idle.wait()
 
     def handle(self, event: Event) -> None:
@@ -190,11 +201,16 @@ class Driver:
         if not ticket.turn.done():
             ticket.turn.set_result(None)
         del self.tickets[ticket.request.id]
+        self.lingering.discard(ticket.request.id)
         if not self.tickets:
             self.backlog_tokens = 0.0  # no drift from adding and taking floats all day
-            self._idle.set()
+        self._see_whether_idle()
         if self._on_answer is not None:
             self._on_answer(ticket, outcome)
+
+    def _see_whether_idle(self) -> None:
+        if len(self.tickets) == len(self.lingering):
+            self._idle.set()
 
     def _arm(self) -> None:
         """Have a Tick when the next waiting request expires."""

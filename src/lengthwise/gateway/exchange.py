@@ -14,11 +14,12 @@ from lengthwise.core.policy import Rekey
 from lengthwise.gateway import headers as hdr
 from lengthwise.gateway.answers import ended, error_event
 from lengthwise.gateway.driver import Driver, Ended, Ticket
+from lengthwise.gateway.lingering import AbandonedError, Lingerers
 from lengthwise.gateway.tally import Tally
 from lengthwise.gateway.upstream import Engine, EngineFailedError, NotAcceptedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from lengthwise.errors import RequestError
     from lengthwise.gateway.fleet import Fleet
@@ -50,6 +51,7 @@ class Desk:
     metrics: Metrics
     observe_tokens: Callable[[float], None]
     refusal: Callable[[Outcome], RequestError]
+    lingerers: Lingerers
     record: Callable[[Exchange, Outcome], None]
 
 
@@ -65,7 +67,7 @@ class Exchange:
         body: bytes,
         path: str,
         stream: bool,
-        request_id: str,
+        own: Mapping[str, str],
         prompt: Prompt,
         foreseen: Foreseen,
     ) -> None:
@@ -75,7 +77,7 @@ class Exchange:
         self.body = body
         self.path = path
         self.stream = stream
-        self.request_id = request_id
+        self.own = own
         self.prompt = prompt
         self.foreseen = foreseen
         self.tally = Tally()
@@ -90,31 +92,40 @@ class Exchange:
         core = self.ticket.request
         until_s = self.ticket.dispatched_s or self._loop.time()
         return {
-            hdr.REQUEST_ID: self.request_id,
+            **self.own,
             hdr.PREDICTED_TOKENS: str(round(core.expected_tokens)),
             hdr.QUEUE_MS: f"{(until_s - core.arrival_s) * 1000:.1f}",
         }
 
     async def serve(self) -> web.StreamResponse:
-        """Wait for a turn, have it served and answer. The ticket has ended when this returns."""
+        """Wait for a turn, have it served and answer; nobody else need look after the ticket."""
+        left = False
         try:
             return await self._serve()
         except Ended as end:
             # Only a shutdown aborts a request whose client is still there.
             outcome = Outcome.SHUTDOWN if self.ticket.aborting else end.outcome
             raise self.desk.refusal(outcome) from None
-        except asyncio.CancelledError:
-            if not self.ticket.aborting:
-                raise  # the client left
+        except asyncio.CancelledError as cancelled:
+            if not self.ticket.aborting:  # the client left
+                if isinstance(cancelled, AbandonedError):
+                    left = True
+                    self.desk.lingerers.keep(self.ticket, cancelled.wire)
+                raise
+            if isinstance(cancelled, AbandonedError):
+                cancelled.wire.close()
             _uncancel()  # the gateway is shutting down: say so
             return await self._break_off(self.desk.refusal(Outcome.SHUTDOWN))
         finally:
-            self.desk.driver.leave(self.ticket)
-            if self.ticket.outcome is not None:
-                self.desk.record(self, self.ticket.outcome)
+            if not left:
+                self.desk.driver.leave(self.ticket)
+            self.desk.record(self, self.ticket.outcome or Outcome.CANCELLED)
 
     async def _serve(self) -> web.StreamResponse:
         engine, answer = await self._open()
+        if not 200 <= answer.status < 300 and answer.status < 400:
+            answer.close()
+            raise self._refuse_redirect(answer.status)
         try:
             if answer.content_type == "text/event-stream":
                 return await self._relay_stream(engine, answer)
@@ -134,7 +145,9 @@ class Exchange:
             place = await driver.turn(self.ticket)
             self.ticket.stop = None if task is None else lambda: _cancel(task)
             engine = fleet.engine(place)
-            sent = hdr.upstream(self.request.headers, self.request_id, engine.config.api_key)
+            sent = hdr.upstream(
+                self.request.headers, self.own[hdr.REQUEST_ID], engine.config.api_key
+            )
             try:
                 return engine, await engine.open(self.path, self.body, sent, stream=self.stream)
             except NotAcceptedError:
@@ -240,6 +253,12 @@ class Exchange:
             self.desk.driver.finished(self.ticket, Outcome.ENGINE_ERROR)
         stalled = isinstance(error, TimeoutError) or isinstance(error.__cause__, TimeoutError)
         words = "the engine did not answer in time" if stalled else None
+        return ended(Outcome.ENGINE_ERROR, message=words)
+
+    def _refuse_redirect(self, status: int) -> RequestError:
+        """Its Location is for us, not for a client, and following it would send a request twice."""
+        self.desk.driver.finished(self.ticket, Outcome.ENGINE_ERROR)
+        words = f"the engine answered {status}, a redirect: its address here must be the final one"
         return ended(Outcome.ENGINE_ERROR, message=words)
 
     async def _break_off(self, error: RequestError) -> web.StreamResponse:

@@ -8,6 +8,7 @@ shape and loses its connection.
 from __future__ import annotations
 
 import logging
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -15,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from lengthwise.errors import RequestError
 from lengthwise.gateway.answers import error_json, error_response
+from lengthwise.gateway.headers import REQUEST_ID
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,6 +68,10 @@ class GuardedServer(web.Server):
         writer: AbstractStreamWriter,
         task: asyncio.Task[None],
     ) -> web.BaseRequest:
+        if "Upgrade" in message.headers:
+            # The offer is ignored. What follows this request may be of the other protocol already
+            # (the parser does not look at it), so it is the last one of its connection.
+            message = message._replace(should_close=True)
         limit = self.config.max_body_bytes
         return web.BaseRequest(
             message, payload, protocol, writer, task, self._loop, client_max_size=limit
@@ -144,7 +150,7 @@ class GuardedConnection(RequestHandler):
         else:
             text = f"not a valid HTTP request: {(message or 'malformed').splitlines()[0]}"
             error = RequestError(text, status=status, code="bad_request")
-        return error_response(error, close=True)
+        return error_response(error, {REQUEST_ID: _new_id()}, close=True)
 
     def _feed_headers(self, size: int) -> None:
         if self._guard is None or self._headers_whole:
@@ -190,7 +196,13 @@ class GuardedConnection(RequestHandler):
             body = error_json(RequestError(reason.lower(), status=status, code=code))
             head = (
                 f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                f"Content-Length: {len(body)}\r\n{REQUEST_ID}: {_new_id()}\r\n"
+                "Connection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
         self.force_close()
+
+
+def _new_id() -> str:
+    """Name a request whose own headers could not be read."""
+    return secrets.token_hex(16)

@@ -71,5 +71,7 @@ def downstream(engine: Mapping[str, str]) -> CIMultiDict[str]:
     return CIMultiDict(
         (name, value)
         for name, value in engine.items()
-        if name.lower() not in _NOT_DOWNSTREAM and name.lower() not in named
+        if name.lower() not in _NOT_DOWNSTREAM
+        and name.lower() not in named
+        and not name.lower().startswith("access-control-")  # which pages may call is ours to say
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMAND = (sys.executable, "-m", "lengthwise.predictors.learner")
+COMMAND = (sys.executable, "-m", "lengthwise.proxy.learner")
 
 
 class LearnerDiedError(Exception):

@@ -19,9 +19,11 @@ from lengthwise.errors import ArtifactError, LengthwiseError
 from lengthwise.gateway.learner_process import LearnerDiedError, LearnerProcess
 from lengthwise.gateway.learning_metrics import LearningCollector
 from lengthwise.gateway.log import LogWriter
-from lengthwise.gateway.served import Foreseen
-from lengthwise.predictors import learner, learnt, published, request_log
+from lengthwise.gateway.served import Foreseen, next_refit_at
+from lengthwise.predictors import published, request_log
 from lengthwise.predictors.request_log import LogRow
+from lengthwise.predictors.shipped import features_version, shipped
+from lengthwise.predictors.tuned import features
 from lengthwise.predictors.watch import Seen
 
 if TYPE_CHECKING:
@@ -58,7 +60,8 @@ class Learning:
         self.policy = policy
         self.models = models
         self.metrics = metrics
-        self.base = None if config.log_path is None else learner.shipped()
+        self.base = None if config.log_path is None else shipped()
+        self._version = 0 if self.base is None else features_version(self.base)
         self.writer: LogWriter | None = None
         self.process: LearnerProcess | None = None
         self._loop = asyncio.get_running_loop()
@@ -159,13 +162,13 @@ class Learning:
     def _row(self, served: Served, prompt: Prompt, said: Foreseen, **known: Any) -> LogRow:
         """Make a row, in the writer's thread: features cost some 60 us."""
         own = said.own
-        vector = None if self.base is None else learnt.features(prompt, self.base)
+        vector = None if self.base is None else features(prompt, self.base, None)
         if vector is not None and known["output_tokens"] >= 1:
             served.learnable += 1
         quantiles = [None if own is None else own.quantile(q) for q in (0.1, 0.5, 0.9)]
         return LogRow(
             predictor=said.predictor,
-            features_version=None if vector is None else learnt.FEATURES_VERSION,
+            features_version=None if vector is None else self._version,
             features=None if vector is None else vector.astype("<f4").tobytes(),
             p10=quantiles[0],
             p50=quantiles[1],
@@ -188,22 +191,18 @@ class Learning:
             return
         path = Path(self.config.log_path or "")
         try:
-            served.learnable = await asyncio.to_thread(_count, path, served.model)
+            served.learnable = await asyncio.to_thread(_count, path, served.model, self._version)
         except LengthwiseError as error:
             log.warning("the request log cannot be read: %s", error)
         if await self._swap(served):
-            served.next_at = learner.next_refit_at(served.learnable)
+            served.next_at = next_refit_at(served.learnable)
         elif served.learnable >= served.next_at:
             self._wake.set()
 
     async def _swap(self, served: Served) -> bool:
         """Put the current published model to work; False if there is none that is sound."""
-        if self.base is None:
-            return False
         try:
-            found = await asyncio.to_thread(
-                published.load_current, self.models_dir, served.model, self.base
-            )
+            found = await asyncio.to_thread(published.load_current, self.models_dir, served.model)
         except ArtifactError as error:
             log.warning("the learnt model is refused, the shipped one predicts: %s", error)
             return False
@@ -226,7 +225,7 @@ class Learning:
             self._wake.clear()
             for served in self.models.served.values():
                 if served.learnable >= served.next_at:
-                    served.next_at = learner.next_refit_at(served.learnable)
+                    served.next_at = next_refit_at(served.learnable)
                     await self._refit(served)
 
     async def _refit(self, served: Served) -> None:
@@ -253,11 +252,11 @@ def _says(answer: dict[str, Any]) -> str:
     )
 
 
-def _count(path: Path, model: str) -> int:
+def _count(path: Path, model: str, version: int) -> int:
     if not path.exists():
         return 0
     with request_log.reading(path) as connection:
-        return request_log.count_learnable(connection, model, learnt.FEATURES_VERSION)
+        return request_log.count_learnable(connection, model, version)
 
 
 def _ms(from_s: float, to_s: float | None) -> float | None:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lengthwise.gateway.driver import Ticket
 
@@ -25,7 +33,25 @@ TOKEN_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20
 ERROR_BUCKETS = (-1000, -500, -200, -100, -50, -20, 0, 20, 50, 100, 200, 500, 1000)
 PREDICTION_BUCKETS_S = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 
-_LABELS = ("model_name", "policy")
+_LABELS = ("policy",)
+
+
+class _Named(Collector):
+    """Adds the label `model_name` at each scrape: an engine that is down has not told it yet."""
+
+    def __init__(self, inner: CollectorRegistry, model_name: Callable[[], str]) -> None:
+        self.inner = inner
+        self.model_name = model_name
+
+    def collect(self) -> Iterator[Metric]:
+        """Read every series."""
+        name = self.model_name()
+        for family in self.inner.collect():
+            family.samples = [
+                sample._replace(labels={"model_name": name, **sample.labels})
+                for sample in family.samples
+            ]
+            yield family
 
 
 class Metrics:
@@ -33,13 +59,18 @@ class Metrics:
 
     def __init__(self, policy: str) -> None:
         self.registry = CollectorRegistry()
-        self._labels = {"model_name": "", "policy": policy}
+        self._series = CollectorRegistry()
+        self._labels = {"policy": policy}
 
     def start(
-        self, model_name: str, *, waiting: Callable[[], int], running: Callable[[], int]
+        self,
+        model_name: Callable[[], str],
+        *,
+        waiting: Callable[[], int],
+        running: Callable[[], int],
     ) -> None:
-        """Make the series, once the model is known. The callables are read at each scrape."""
-        self._labels["model_name"] = model_name
+        """Make the series. The callables are read at each scrape."""
+        self.registry.register(_Named(self._series, model_name))
         self._gauge("num_requests_waiting", "Requests in the queue.", waiting)
         self._gauge("num_requests_running", "Requests at the engines.", running)
         self.ttft = self._histogram(
@@ -101,14 +132,14 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        gauge = Gauge(f"lengthwise:{name}", text, _LABELS, registry=self.registry)
+        gauge = Gauge(f"lengthwise:{name}", text, _LABELS, registry=self._series)
         gauge.labels(**self._labels).set_function(read)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         series = Histogram(
-            f"lengthwise:{name}", text, _LABELS, registry=self.registry, buckets=buckets
+            f"lengthwise:{name}", text, _LABELS, registry=self._series, buckets=buckets
         )
         return series.labels(**self._labels)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"lengthwise:{name}", text, (*_LABELS, *labels), registry=self.registry)
+        return Counter(f"lengthwise:{name}", text, (*_LABELS, *labels), registry=self._series)

@@ -52,7 +52,7 @@ class _Part(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     role: str
-    content: str | list[_Part] | None = None
+    content: str | list[_Part | str] | None = None
 
 
 class _AgentHints(msgspec.Struct):
@@ -67,10 +67,10 @@ class _Body(msgspec.Struct):
     model: str | None = None
     messages: msgspec.Raw = _NOTHING
     prompt: msgspec.Raw = _NOTHING
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    n: int | None = None
-    best_of: int | None = None
+    max_tokens: int | float | None = None
+    max_completion_tokens: int | float | None = None
+    n: int | float | None = None
+    best_of: int | float | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     stop: str | list[str] | None = None
@@ -78,7 +78,7 @@ class _Body(msgspec.Struct):
     top_p: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    seed: int | None = None
+    seed: int | float | None = None
     nvext: _Nvext | None = None
 
 
@@ -87,9 +87,7 @@ _MEMBERS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _MESSAGES: Final = msgspec.json.Decoder(list[_Message])
 _ANY: Final = msgspec.json.Decoder()
 _TEXT: Final = msgspec.json.Decoder(str)
-_TEXTS: Final = msgspec.json.Decoder(list[str])
-_TOKEN_IDS: Final = msgspec.json.Decoder(list[int])
-_TOKEN_ID_LISTS: Final = msgspec.json.Decoder(list[list[int]])
+_PROMPTS: Final = msgspec.json.Decoder(list[str | int | list[str | int]])
 
 
 def parse(body: bytes, *, chat: bool) -> ParsedRequest:
@@ -143,29 +141,40 @@ def _read_prompt(fields: _Body, shape: Shape) -> tuple[dict[str, Any], int, int]
         return {"prompt": _decode(_TEXT, raw, "prompt")}, len(raw), 1
     if shape.commas[2] + shape.commas[3] > MAX_PROMPT_TOKEN_IDS:
         raise refuse("the prompt has too many elements", param="prompt")
-    inner = raw[1:].lstrip()
-    if inner[:1] == b'"':
-        texts: list[str] = _decode(_TEXTS, raw, "prompt")
-        return {"prompt": texts}, len(raw), len(texts)
-    if inner[:1] == b"[":
-        lists: list[list[int]] = _decode(_TOKEN_ID_LISTS, raw, "prompt")
-        return {}, BYTES_PER_TOKEN * sum(map(len, lists)), len(lists)
-    ids: list[int] = _decode(_TOKEN_IDS, raw, "prompt")
-    if not ids:
+    prompts: list[Any] = _decode(_PROMPTS, raw, "prompt")
+    if not prompts:
         raise refuse("prompt must not be empty", param="prompt")
-    return {}, BYTES_PER_TOKEN * len(ids), 1
+    # Token ids beside texts are one prompt, as llama.cpp reads it; else each element is one.
+    count = 1 if any(isinstance(prompt, int) for prompt in prompts) else len(prompts)
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    return {"prompt": texts} if texts else {}, _prompt_bytes(prompts), count
+
+
+def _prompt_bytes(prompts: list[Any]) -> int:
+    """Size of the prompts, a token id counted as an average token."""
+    return sum(
+        len(one.encode())
+        if isinstance(one, str)
+        else _prompt_bytes(one)
+        if isinstance(one, list)
+        else BYTES_PER_TOKEN
+        for one in prompts
+    )
 
 
 def _finish(fields: _Body, text: dict[str, Any], prompt_bytes: int, prompts: int) -> ParsedRequest:
-    slots = prompts * max(fields.n or 1, fields.best_of or 1)
+    slots = prompts * int(max(fields.n or 1, fields.best_of or 1))
     if slots > MAX_N:
         raise refuse(
             f"one request may ask for at most {MAX_N} answers, not {slots}",
             param="n" if prompts == 1 else "prompt",
             code="invalid_value",
         )
-    caps = [cap for cap in (fields.max_completion_tokens, fields.max_tokens) if cap is not None]
-    max_tokens = min(caps, default=None)
+    caps = (fields.max_completion_tokens, fields.max_tokens)
+    # llama.cpp and others take -1 as "no cap"; 0 asks for the prompt's reading alone.
+    max_tokens = min(
+        (max(1, int(cap)) for cap in caps if cap is not None and cap >= 0), default=None
+    )
     hints = fields.nvext.agent_hints if fields.nvext else None
     return ParsedRequest(
         prompt=prompt_of({**text, "model": fields.model, "max_tokens": max_tokens}),
@@ -178,18 +187,19 @@ def _finish(fields: _Body, text: dict[str, Any], prompt_bytes: int, prompts: int
 
 
 def _check_ranges(fields: _Body) -> None:
+    """Refuse what the queue cannot count with; what an engine may judge, it judges."""
     for name in ("max_tokens", "max_completion_tokens", "n", "best_of"):
         value = getattr(fields, name)
-        if value is not None and value < 1:
-            raise refuse(
-                f"{name} must be at least 1, not {value}", param=name, code="invalid_value"
-            )
+        if value is not None and value != int(value):
+            raise refuse(f"{name}: Expected `int`, got `float`", param=name, code="invalid_type")
     for name in ("n", "best_of"):
         value = getattr(fields, name)
-        if value is not None and value > MAX_N:
+        if value is not None and not 1 <= value <= MAX_N:
             raise refuse(
-                f"{name} may be at most {MAX_N}, not {value}", param=name, code="invalid_value"
+                f"{name} may be 1 to {MAX_N}, not {value}", param=name, code="invalid_value"
             )
+    if fields.seed is not None and not -(2**63) <= fields.seed < 2**64:
+        raise refuse("seed has at most 64 bits", param="seed", code="invalid_value")
     stops = [fields.stop] if isinstance(fields.stop, str) else fields.stop or []
     if len(stops) > MAX_STOPS:
         raise refuse(f"there may be at most {MAX_STOPS} stop sequences", param="stop")

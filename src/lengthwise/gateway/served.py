@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lengthwise.predictors import learner
 from lengthwise.predictors.watch import Watch
 
 if TYPE_CHECKING:
@@ -14,6 +13,10 @@ if TYPE_CHECKING:
     from lengthwise.core.prediction import Prediction
     from lengthwise.predictors.base import Predictor, Prompt
 
+#: Rows of a model at which its predictor is first refitted; afterwards at every quarter more.
+FIRST_ROWS = 300
+GROWTH = 1.25
+AT_MOST_EVERY = 1000
 #: Metrics and folders are bounded: of more models only the first ones are told apart.
 MAX_MODELS = 32
 
@@ -39,7 +42,14 @@ class Served:
     rows_learnt: int = 0
     version: int = 0
     refits: int = 0
-    next_at: int = learner.FIRST_ROWS
+    next_at: int = FIRST_ROWS
+
+
+def next_refit_at(rows: int) -> int:
+    """Rows in the log at which to refit next, after a refit at `rows`."""
+    if rows < FIRST_ROWS:
+        return FIRST_ROWS
+    return min(max(int(rows * GROWTH), rows + 1), rows + AT_MOST_EVERY)
 
 
 class PerModel:

@@ -17,6 +17,7 @@ import msgspec
 
 from lengthwise.core.request import DEFAULT_S_PER_TOKEN
 from lengthwise.errors import LengthwiseError
+from lengthwise.gateway.lingering import EngineAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +62,7 @@ class Engine:
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=_READ_BUFFER_BYTES,
+                response_class=EngineAnswer,
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             )
         return self._session
@@ -95,7 +97,8 @@ class Engine:
     ) -> aiohttp.ClientResponse:
         """Send a request and return its answer once the head of it is there.
 
-        Raises NotAcceptedError if no connection was made, EngineFailedError for all else.
+        Raises NotAcceptedError if no connection was made, EngineFailedError for all else; cancelled
+        while the engine works, AbandonedError.
         """
         limits = self.limits
         timeout = aiohttp.ClientTimeout(
@@ -135,7 +138,8 @@ class Engine:
             ):
                 body = await response.read()
                 if response.status != 200:
-                    raise NotAcceptedError(f"{url} answers {response.status}")
+                    hint = " (an OpenAI base ends in /v1)" if response.status == 404 else ""
+                    raise NotAcceptedError(f"{url} answers {response.status}{hint}")
                 return body
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotAcceptedError(f"no connection to {url}: {error}") from error

@@ -51,7 +51,7 @@ class ElasticAged:
     """
 
     stretch: float = 4.0
-    patience: float = 1.0
+    patience: float = 0.75
 
     name: ClassVar[str] = "elastic-aged"
     rekey: ClassVar[Rekey] = Rekey.NEVER
@@ -66,7 +66,7 @@ class ElasticAged:
     def bound_s(self, request: Request) -> float:
         """How long after `request` one may arrive and still overtake it, seconds."""
         service_s = request.s_per_token * request.size_tokens
-        queue_s = min(request.queue_s or 0.0, request.queue_rounds * service_s)
+        queue_s = min(request.queue_s or 0.0, request.queue_s_per_token * request.size_tokens)
         return self.stretch * service_s + self.patience * queue_s
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
@@ -88,4 +88,8 @@ class HRRN:
 
     def key(self, request: Request, now: float) -> float:
         """Response ratio, negated so that smaller runs first."""
-        return -(now - request.arrival_s) / (request.s_per_token * request.size_tokens)
+        return -(now - request.arrival_s) / self.lane(request)
+
+    def lane(self, request: Request) -> float:
+        """Return the expected service, seconds: of equals, who came first has the larger ratio."""
+        return request.s_per_token * request.size_tokens

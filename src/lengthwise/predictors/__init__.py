@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lengthwise.errors import ConfigError
+from lengthwise.errors import ArtifactError, ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lengthwise.predictors.base import Predictor
 
 __all__ = ["PREDICTORS", "load_predictor"]
@@ -30,10 +32,16 @@ def load_predictor(name_or_path: str) -> Predictor:
         return Constant()
     is_default = name_or_path == "default"
     path = Path(name_or_path)
-    if not is_default and not (path.is_dir() or len(path.parts) > 1):
+    if not name_or_path or (not is_default and not (path.is_dir() or len(path.parts) > 1)):
         raise ConfigError.unknown("predictor", name_or_path, (*PREDICTORS, "a directory"))
 
-    from lengthwise.predictors import stack  # noqa: PLC0415  # numpy only when a model is loaded
+    # numpy only when a model is loaded
+    from lengthwise.predictors import artifact, stack, tuned  # noqa: PLC0415
 
-    directory = Path(__file__).parent / "default" if is_default else path
-    return stack.load(directory, name="default" if is_default else path.name)
+    if is_default:
+        return stack.load(Path(__file__).parent / "default", name="default")
+    kinds: dict[str, Callable[..., Predictor]] = {"stack": stack.load, tuned.KIND: tuned.load}
+    kind = artifact.kind_of(path)
+    if kind not in kinds:
+        raise ArtifactError(f"{path}: not a {' or '.join(kinds)} but of kind {kind!r}")
+    return kinds[kind](path, name=path.name)

@@ -57,6 +57,11 @@ def load(directory: Traversable) -> tuple[dict[str, Any], Arrays]:
     return manifest, arrays
 
 
+def kind_of(directory: Traversable) -> Any:
+    """Read what kind of model a directory holds. Raises ArtifactError if it holds none."""
+    return _read_manifest(directory).get("kind")
+
+
 def save(directory: Path, manifest: Mapping[str, Any], arrays: Arrays) -> None:
     """Write a directory that `load` reads; the same input gives the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)

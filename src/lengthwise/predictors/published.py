@@ -17,13 +17,12 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.errors import ArtifactError
-from lengthwise.predictors import artifact, learnt
+from lengthwise.predictors import artifact, tuned
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lengthwise.predictors.learnt import Learnt
-    from lengthwise.predictors.stack import Stack
+    from lengthwise.predictors.tuned import Tuned
 
 POINTER = "current.json"
 KEPT_VERSIONS = 2
@@ -36,7 +35,7 @@ def folder_of(root: Path, model: str) -> Path:
     return root / f"{plain}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
-def publish(root: Path, model: str, fitted: Learnt, manifest: dict[str, Any]) -> int:
+def publish(root: Path, model: str, fitted: Tuned, manifest: dict[str, Any]) -> int:
     """Write a model as the current one of its engine's model; return its version."""
     folder = folder_of(root, model)
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +43,7 @@ def publish(root: Path, model: str, fitted: Learnt, manifest: dict[str, Any]) ->
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     version = 1 + max(_versions(folder), default=0)
     partial = folder / f".v{version}.partial"
-    learnt.save(fitted, {**manifest, "version": version, "model": model}, partial)
+    tuned.save(fitted, {**manifest, "version": version, "model": model}, partial)
     for name in (artifact.ARRAYS, artifact.MANIFEST):
         _flush(partial / name)
     digest = hashlib.sha256((partial / artifact.MANIFEST).read_bytes()).hexdigest()
@@ -60,7 +59,7 @@ def publish(root: Path, model: str, fitted: Learnt, manifest: dict[str, Any]) ->
     return version
 
 
-def load_current(root: Path, model: str, base: Stack) -> Learnt | None:
+def load_current(root: Path, model: str) -> Tuned | None:
     """Load the current model of an engine's model; None if nothing was published.
 
     Raises ArtifactError, naming the file, if it is not what was published.
@@ -79,7 +78,7 @@ def load_current(root: Path, model: str, base: Stack) -> Learnt | None:
         raise ArtifactError(f"{where}: does not name a published model ({error!r})") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise ArtifactError(f"{directory / artifact.MANIFEST}: its SHA-256 is not the published")
-    return learnt.load(directory, base, name=f"learnt-v{version}")
+    return tuned.load(directory, name=f"learnt-v{version}")
 
 
 def _versions(folder: Path) -> list[int]:

@@ -1,7 +1,7 @@
 """The gateway's request log: one SQLite file (WAL), a row for each request that ended.
 
 `output_tokens` of a `censored` row (cut by the cap, the client, a deadline or the engine) says
-"longer than". `features` is the vector of `learnt.features`, little-endian float32; what was asked
+"longer than". `features` is the vector of `tuned.features`, little-endian float32; what was asked
 is in `prompt` only where the operator wanted it there.
 """
 

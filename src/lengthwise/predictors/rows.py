@@ -99,13 +99,13 @@ def prompts_of(lines: Iterable[bytes]) -> Iterator[Prompt]:
             row = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadInputError(f"line {number}: not JSON ({error})") from None
-        reason = _fault(row)
+        reason = fault_in_row(row)
         if reason is not None:
             raise BadInputError(f"line {number}: {reason}")
         yield prompt_of(row)
 
 
-def _fault(row: Any) -> str | None:
+def fault_in_row(row: Any) -> str | None:
     """Say what is wrong with a row, or None."""
     if not isinstance(row, dict):
         return f"{_KINDS}, not {_named(row)}"

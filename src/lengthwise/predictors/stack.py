@@ -117,6 +117,17 @@ def load(directory: Traversable, *, name: str) -> Stack:
     manifest, arrays = artifact.load(directory)
     if manifest.get("kind") != "stack" or manifest.get("features") != COUNT:
         raise ArtifactError(f"{directory}: not a stack of {COUNT} features; train it again")
+    return of_arrays(arrays, directory, name=name, manifest=manifest)
+
+
+def of_arrays(
+    arrays: artifact.Arrays,
+    directory: Traversable,
+    *,
+    name: str,
+    manifest: dict[str, Any] | None = None,
+) -> Stack:
+    """Build from the arrays of an artifact. Raises ArtifactError if they do not fit together."""
     try:
         weight = arrays["ngram_weight"].astype(np.float64)
         stack = Stack(
@@ -126,12 +137,24 @@ def load(directory: Traversable, *, name: str) -> Stack:
             spread_at=arrays["spread_at"].astype(np.float64),
             spread=arrays["spread"].astype(np.float64),
             name=name,
-            manifest=manifest,
+            manifest=manifest or {},
         )
     except (KeyError, IndexError) as error:
         raise ArtifactError(f"{directory}: array {error} is missing") from None
     _check(stack, directory)
     return stack
+
+
+def arrays_of(stack: Stack) -> artifact.Arrays:
+    """Return what `of_arrays` reads."""
+    return {
+        "ngram_weight": stack.ngrams.weight.astype(np.float32),
+        "ngram_idf": np.sqrt(stack.ngrams.idf_squared).astype(np.float16),
+        "level_log_tokens": np.array([stack.level_log_tokens]),
+        "spread_at": stack.spread_at,
+        "spread": stack.spread,
+        **stack.trees.arrays(),
+    }
 
 
 def _check(stack: Stack, directory: Traversable) -> None:

@@ -18,7 +18,7 @@ from lengthwise.predictors import artifact, corpus, targets
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.features import COUNT, NAMES, row, view
 from lengthwise.predictors.reading import hashes
-from lengthwise.predictors.stack import NGrams, Stack
+from lengthwise.predictors.stack import NGrams, Stack, arrays_of
 from lengthwise.predictors.trees import Trees
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -212,15 +212,7 @@ def train(directory: Path, *, seed: int) -> tuple[Stack, dict[str, Any]]:
 
 def save(stack: Stack, manifest: dict[str, Any], out: Path) -> None:
     """Write the artifact."""
-    arrays: artifact.Arrays = {
-        "ngram_weight": stack.ngrams.weight.astype(np.float32),
-        "ngram_idf": np.sqrt(stack.ngrams.idf_squared).astype(np.float16),
-        "level_log_tokens": np.array([stack.level_log_tokens]),
-        "spread_at": stack.spread_at,
-        "spread": stack.spread,
-        **stack.trees.arrays(),
-    }
-    artifact.save(out, manifest, arrays)
+    artifact.save(out, manifest, arrays_of(stack))
 
 
 @click.command()

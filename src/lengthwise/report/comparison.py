@@ -10,12 +10,12 @@ import numpy as np
 from lengthwise.report.summary import (
     Latency,
     engine_tokens_per_s,
-    kendall_tau,
     latencies,
     makespan_s,
     meets,
     predicted_and_actual,
 )
+from lengthwise.report.tau import kendall_tau
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

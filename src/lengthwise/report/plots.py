@@ -1,4 +1,4 @@
-"""One picture of a comparison: CDFs of E2E latency, all requests and the two length halves."""
+"""The picture of a comparison: CDFs of E2E latency, all requests and the two length halves."""
 
 from __future__ import annotations
 
@@ -20,13 +20,7 @@ STYLES = ("-", "-", "-", "--", "--", "-.", "-.")
 
 def draw_cdfs(report: Report, path: Path, *, title: str) -> None:
     """Write a PNG. Raises MissingExtraError without matplotlib."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # an extra
-        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
-    except ImportError:
-        raise MissingExtraError("the picture of a comparison", "plot") from None
-    figure = Figure(figsize=(11, 4.8), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank_figure("the picture of a comparison", (11, 4.8))
     panels = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1, 1))
     limit = f"{report.short_at_most_tokens:.0f} tokens"
     names = {
@@ -42,6 +36,18 @@ def draw_cdfs(report: Report, path: Path, *, title: str) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(f"End-to-end latency: {title}", fontsize=12)
     figure.savefig(path)
+
+
+def blank_figure(what: str, size_inches: tuple[float, float]) -> Any:
+    """Make an empty figure that needs no display. Raises MissingExtraError naming `what`."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415  # an extra
+        from matplotlib.figure import Figure  # noqa: PLC0415  # an extra
+    except ImportError:
+        raise MissingExtraError(what, "plot") from None
+    figure = Figure(figsize=size_inches, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _panel(axes: Any, report: Report, slice_name: str) -> None:

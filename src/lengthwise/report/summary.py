@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lengthwise.errors import ConfigError
+from lengthwise.report.tau import kendall_tau
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from lengthwise.report.rows import Row
 
@@ -88,6 +91,17 @@ def parse_goodput(targets: Iterable[str]) -> dict[str, float]:
     return slos
 
 
+def parse_percentiles(text: str) -> tuple[float, ...]:
+    """Read `50,90,99`; 50, 90 and 99 are always there. Raises ConfigError."""
+    try:
+        values = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        values = (math.nan,)
+    if not all(0 <= value <= 100 for value in values):
+        raise ConfigError(f"--metric-percentiles takes numbers in 0..100, not {text!r}")
+    return tuple(sorted({*values, 50.0, 90.0, 99.0}))
+
+
 def meets(latency: Latency, slos: dict[str, float]) -> bool:
     """Whether a completed request met every target; a one-token answer has no TPOT to miss."""
     if not latency.row.completed:
@@ -116,21 +130,6 @@ def engine_tokens_per_s(rows: Sequence[Row]) -> float:
     return tokens / busy if busy > 0 else 0.0
 
 
-def kendall_tau(pairs: Sequence[tuple[float, float]]) -> float | None:
-    """Kendall's tau-b, ties allowed; None where it is not defined (under two distinct values)."""
-    if len(pairs) < 2:
-        return None
-    x, y = np.asarray(pairs, dtype=float).T
-    concordance, distinct_x, distinct_y = 0.0, 0.0, 0.0
-    for i in range(len(x) - 1):
-        dx, dy = np.sign(x[i + 1 :] - x[i]), np.sign(y[i + 1 :] - y[i])
-        concordance += float(dx @ dy)
-        distinct_x += float(np.abs(dx).sum())
-        distinct_y += float(np.abs(dy).sum())
-    scale = math.sqrt(distinct_x * distinct_y)
-    return concordance / scale if scale > 0 else None
-
-
 def predicted_and_actual(rows: Iterable[Row]) -> list[tuple[float, float]]:
     """Pairs for the tau: what the gateway predicted and what came, of completed requests."""
     return [
@@ -141,14 +140,23 @@ def predicted_and_actual(rows: Iterable[Row]) -> list[tuple[float, float]]:
 
 
 def statistics(
-    values_s: Sequence[float], name: str, percentiles: Sequence[float]
+    values_s: Sequence[float] | NDArray[np.float64],
+    name: str,
+    percentiles: Sequence[float],
+    *,
+    digits: int | None = 3,
 ) -> dict[str, Any]:
-    """Mean, median, std, max and percentiles in milliseconds, keyed `mean_<name>_ms` and so on."""
+    """Mean, median, std, max and percentiles in milliseconds, keyed `mean_<name>_ms` and so on.
+
+    `digits` None does not round.
+    """
     values = np.asarray(values_s, dtype=float) * 1e3
     empty = len(values) == 0
 
     def ms(value: Any) -> float | None:
-        return None if empty else round(float(value), 3)
+        if empty:
+            return None
+        return float(value) if digits is None else round(float(value), digits)
 
     result = {
         f"mean_{name}_ms": ms(0 if empty else values.mean()),
@@ -156,8 +164,9 @@ def statistics(
         f"std_{name}_ms": ms(0 if empty else values.std()),
         f"max_{name}_ms": ms(0 if empty else values.max()),
     }
-    for p in percentiles:
-        result[f"p{p:g}_{name}_ms"] = ms(0 if empty else np.percentile(values, p))
+    found = [0.0] * len(percentiles) if empty else np.percentile(values, percentiles)
+    for p, value in zip(percentiles, found, strict=True):
+        result[f"p{p:g}_{name}_ms"] = ms(value)
     return result
 
 

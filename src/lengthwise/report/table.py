@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from lengthwise.report.comparison import Report
 
 DASH = "-"
+#: Of the labels and the frame.
+LABEL_WIDTH = 32
 NO_QUEUE = "No queue formed: every policy is the same here, and differences are noise."
 
 
@@ -73,11 +75,14 @@ TITLES: Mapping[str, str] = {
 
 def cells(report: Report, slice_name: str) -> list[list[str]]:
     """Header line first, then one line per metric, one column per policy."""
-    policies = list(report.pooled)
-    columns = [figures(report, policy, slice_name) for policy in policies]
-    lines = [["", *policies]]
+    return cells_of({policy: figures(report, policy, slice_name) for policy in report.pooled})
+
+
+def cells_of(columns: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """As `cells`, from one column of figures a policy; a key that is absent is not known."""
+    lines = [["", *columns]]
     for label, key, write in LINES:
-        values = [column[key] for column in columns]
+        values = [column.get(key) for column in columns.values()]
         if any(value is not None for value in values):
             lines.append([label, *(DASH if value is None else write(value) for value in values)])
     return lines
@@ -142,9 +147,9 @@ def slice_cells(report: Report) -> list[list[str]]:
 def rich_tables(report: Report) -> list[Table]:
     """Tables for a terminal: everything for all requests, the slices in short, then the runs."""
     return [
-        _rich(TITLES["all"], cells(report, "all")),
-        _rich("Mean E2EL vs fcfs", slice_cells(report)),
-        _rich("Runs", run_cells(report)),
+        rich_table(TITLES["all"], cells(report, "all")),
+        rich_table("Mean E2EL vs fcfs", slice_cells(report)),
+        rich_table("Runs", run_cells(report)),
     ]
 
 
@@ -164,7 +169,21 @@ def markdown_table(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (header, rule, *body))
 
 
-def _rich(title: str, lines: list[list[str]]) -> Table:
+def side_by_side(
+    columns: Mapping[str, Mapping[str, Any]], *, width: int
+) -> list[dict[str, Mapping[str, Any]]]:
+    """Cut columns into groups whose tables fit into so many characters, in order."""
+    names = list(columns)
+    each = max(11, *(len(name) + 3 for name in names))
+    room = max(1, (width - LABEL_WIDTH) // each)
+    return [
+        {name: columns[name] for name in names[start : start + room]}
+        for start in range(0, len(names), room)
+    ]
+
+
+def rich_table(title: str, lines: list[list[str]]) -> Table:
+    """Render cells for a terminal, numbers right-aligned."""
     table = Table(title=title, title_justify="left")
     header, *body = lines
     table.add_column(header[0])

@@ -54,6 +54,7 @@ class IterationServer:
             raise ConfigError(f"rekey_s must be positive, not {rekey_s!r}")
         trace.refuse_what_never_fits(engine)
         self.engine = engine
+        self.most, self.budget = engine.max_num_seqs, engine.max_num_batched_tokens
         self.preempts = policy.preempts
         self.arrivals: list[float] = np.asarray(trace.arrival_s, dtype=float).tolist()
         self.batch = Batch(
@@ -81,7 +82,7 @@ class IterationServer:
         cost, swap_s = engine.cost, engine.swap_s_per_token
         base, a = cost.base_s, cost.prefill_s_per_token
         b, g = cost.decode_s_per_request, cost.context_s_per_token
-        budget, most = engine.max_num_batched_tokens, engine.max_num_seqs
+        budget, most = self.budget, self.most
         whole = engine.reserve_full_isl
         rows = left = len(arrivals)
         first_s, finish_s = [math.nan] * rows, [math.nan] * rows
@@ -103,7 +104,7 @@ class IterationServer:
             fresh: list[tuple[int, int]] = []
             parked: Sequence[int] = ()
             squeezed = False
-            need = len(columns[-batch.step % size])
+            need = len(columns[batch.step % size])
             partial = batch.partial
             take = grow = 0
             if partial >= 0:
@@ -119,7 +120,7 @@ class IterationServer:
                 fresh.append((partial, take))
 
             # 3. Admission, unless somebody was preempted in 2; nothing skips past the head.
-            prefill, resumed, resumed_context = take, 0, 0
+            prefill, resumed, resumed_context, spare = take, 0, 0, 0
             if waiting and not squeezed:
                 spare = budget - batch.decoding - take
                 while waiting and spare > 0 and len(running) < most:
@@ -155,25 +156,13 @@ class IterationServer:
             batch.moved = 0
             batch.step += 1
             batch.context += batch.decoding
-            gone.clear()
-            if batch.decoding:
-                more = batch.next_end() - batch.step
-                if more > 0 and not fresh and not squeezed:
-                    per = base + b * batch.decoding + g * batch.context
-                    rise = g * batch.decoding
-                    self.next_row = upcoming
-                    more = self._leap(more, now, per, rise)
-                    if more:
-                        now += spent_s(more, per, rise)
-                        batch.advance(more)
-                        iterations += more
-                bound = (batch.step + 1) * rows
-                while ends and ends[0] < bound:
-                    end, row = divmod(heapq.heappop(ends), rows)
-                    if batch.end[row] == end:
-                        batch.leave(row)
-                        finish_s[row] = now
-                        gone.append(row)
+            bound = (batch.step + 1) * rows
+            while ends and ends[0] < bound:
+                end, row = divmod(heapq.heappop(ends), rows)
+                if batch.end[row] == end:
+                    batch.leave(row)
+                    finish_s[row] = now
+                    gone.append(row)
             for row in parked:
                 batch.start_decoding(row, generated[row])
                 if live is not None:
@@ -203,13 +192,43 @@ class IterationServer:
                         live.progressed(row)
                 else:
                     batch.partial = row
-            if gone:
-                left -= len(gone)
-                if not greedy:
-                    gate.ended(gone)
-                if live is not None:
-                    for row in gone:
-                        live.leave(row, ended=True)
+
+            # 5. Leap from end to end while nobody can join: nobody waits, or who waits could not
+            # join now for a reason that stays (not for want of budget) and nobody has gone.
+            shut = not squeezed and (
+                not fresh or (not self.preempts and (spare > 0 or len(running) >= most))
+            )
+            while True:
+                if gone:
+                    left -= len(gone)
+                    if not greedy:
+                        gate.ended(gone)
+                    if live is not None:
+                        for row in gone:
+                            live.leave(row, ended=True)
+                if not batch.decoding or batch.partial >= 0 or (waiting and (gone or not shut)):
+                    break
+                gone.clear()
+                per = base + b * batch.decoding + g * batch.context
+                rise = g * batch.decoding
+                until = batch.next_end()
+                self.next_row = upcoming
+                more = self._leap(until - batch.step, now, per, rise)
+                if not more:
+                    break
+                now += more * per + rise * (more * (more - 1) / 2)
+                batch.advance(more)
+                iterations += more
+                if batch.step < until:
+                    break
+                bound = (until + 1) * rows
+                while ends and ends[0] < bound:
+                    end, row = divmod(heapq.heappop(ends), rows)
+                    if batch.end[row] == end:
+                        batch.leave(row)
+                        finish_s[row] = now
+                        gone.append(row)
+            gone.clear()
         return Result(
             first_token_s=np.array(first_s),
             finish_s=np.array(finish_s),
@@ -225,8 +244,8 @@ class IterationServer:
 
         The i-th of them (from 0) begins at now + i x per + rise x i(i-1)/2.
         """
-        batch, live = self.batch, self.live
-        waiting = self.ranking.waiting
+        batch, live, arrivals = self.batch, self.live, self.arrivals
+        waiting, row = self.ranking.waiting, self.next_row
         if (
             waiting
             and self.preempts
@@ -234,13 +253,12 @@ class IterationServer:
         ):
             return 0
         steps = batch.steps_that_fit(most)
-        full = (
-            len(batch.running) >= self.engine.max_num_seqs
-            or batch.decoding >= self.engine.max_num_batched_tokens
-        )
-        if not full or self.preempts:
-            arrival = self._next_that_matters(now + spent_s(steps, per, rise))
-            steps = min(steps, first_at(arrival - EPSILON_S - now, steps, per, rise))
+        full = len(batch.running) >= self.most or batch.decoding >= self.budget
+        if row < len(arrivals) and (not full or self.preempts):
+            arrival = arrivals[row]
+            if waiting and not self.preempts:
+                arrival = self._next_that_beats(now + spent_s(steps, per, rise))
+            steps = first_at(arrival - EPSILON_S - now, steps, per, rise)
         if live is not None:
             if live.with_time:
                 boundary = (live.read_index + 1) * live.rekey_s - EPSILON_S
@@ -249,16 +267,14 @@ class IterationServer:
                 steps = int(min(steps, live.next_rise() - batch.step))
         elif waiting and not full and isinstance(self.ranking, RescuingRanking):
             steps = first_overdue(self.ranking, steps, now, per, rise)
-        if self.next_row < len(self.arrivals) and steps > 0:
+        if full and not self.queued and row < len(arrivals) and steps > 0:
             begins = now + spent_s(steps - 1, per, rise)
-            self.queued = self.queued or self.arrivals[self.next_row] <= begins + EPSILON_S
+            self.queued = arrivals[row] <= begins + EPSILON_S
         return max(steps, 0)
 
-    def _next_that_matters(self, until: float) -> float:
-        """Arrival before `until` of the next request that could be admitted or displace."""
+    def _next_that_beats(self, until: float) -> float:
+        """Arrival before `until` of the next request that may stand before the head."""
         row, arrivals = self.next_row, self.arrivals
-        if row < len(arrivals) and (not self.ranking.waiting or self.preempts):
-            return arrivals[row]
         while row < len(arrivals) and arrivals[row] <= until:
             if self.ranking.beats(row):
                 return arrivals[row]

@@ -3,7 +3,7 @@
 Decoding requests all advance by one token an iteration. So one counter of iterations (`step`) says
 how far each of them is: a request that will end at step `end[i]` has `end[i] - step` tokens to go.
 Three sums hold what an iteration costs (how many decode, their context) and what it needs (how many
-stand at the edge of a block: `columns`, by computed tokens modulo the block size).
+stand at the edge of a block: `columns`, by the step, modulo the block size, at which they do).
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ class Batch:
 
     def growing(self) -> set[int]:
         """Those who decode and need one more block in the coming iteration."""
-        return self.columns[-self.step % self.block_size]
+        return self.columns[self.step % self.block_size]
 
     def start_decoding(self, row: int, generated: int) -> None:
         """Count a running request whose every token but the latest is computed."""
         end = self.step + self.output[row] - generated
         self.end[row] = end
         heapq.heappush(self.ends, end * len(self.end) + row)
-        self.columns[(self.total[row] - 1 - end) % self.block_size].add(row)
+        self.columns[(end + 1 - self.total[row]) % self.block_size].add(row)
         self.decoding += 1
         self.context += self.prompt[row] + generated
 
@@ -78,7 +78,7 @@ class Batch:
         """Take a request out of the sums; what it generated and computed is written down."""
         end = self.end[row]
         self.end[row] = NOBODY
-        self.columns[(self.total[row] - 1 - end) % self.block_size].remove(row)
+        self.columns[(end + 1 - self.total[row]) % self.block_size].remove(row)
         self.decoding -= 1
         left = end - self.step
         self.context -= self.total[row] - left
@@ -110,7 +110,7 @@ class Batch:
 
     def leave(self, row: int) -> None:
         """Let a decoding request that has all its tokens go."""
-        self.columns[(self.total[row] - 1 - self.end[row]) % self.block_size].remove(row)
+        self.columns[(self.end[row] + 1 - self.total[row]) % self.block_size].remove(row)
         self.end[row] = NOBODY
         self.decoding -= 1
         self.context -= self.total[row]
@@ -126,7 +126,7 @@ class Batch:
         left = self.free - rounds * n
         steps = rounds * size
         while steps < most:
-            left -= len(self.columns[-(self.step + steps) % size])
+            left -= len(self.columns[(self.step + steps) % size])
             if left < 0:
                 return steps
             steps += 1
@@ -137,7 +137,10 @@ class Batch:
         size = self.block_size
         rounds, rest = divmod(steps, size)
         self.free -= rounds * self.decoding
-        for step in range(self.step, self.step + rest):
-            self.free -= len(self.columns[-step % size])
+        first = self.step % size
+        last = first + rest
+        self.free -= sum(map(len, self.columns[first:last]))
+        if last > size:
+            self.free -= sum(map(len, self.columns[: last - size]))
         self.step += steps
         self.context += steps * self.decoding

@@ -26,11 +26,11 @@ def first_at(delay_s: float, most: int, per: float, rise: float) -> int:
         return most
     linear = per - rise / 2
     i = math.ceil(2 * delay_s / (linear + math.sqrt(linear * linear + 2 * rise * delay_s)))
-    while i > 0 and spent_s(i - 1, per, rise) >= delay_s:
+    while i > 0 and (i - 1) * (per + rise * (i - 2) / 2) >= delay_s:
         i -= 1
-    while i < most and spent_s(i, per, rise) < delay_s:
+    while i < most and i * (per + rise * (i - 1) / 2) < delay_s:
         i += 1
-    return min(i, most)
+    return min(most, i)
 
 
 def first_overdue(ranking: RescuingRanking, most: int, now: float, per: float, rise: float) -> int:

@@ -11,7 +11,7 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
-from lengthwise.core.policy import Falls, Policy, Rekey, Rescues, SeesQueue
+from lengthwise.core.policy import Falls, Lanes, Policy, Rekey, Rescues, SeesQueue
 from lengthwise.errors import ConfigError
 from lengthwise.sim.kv import NOBODY
 from lengthwise.sim.ranking import (
@@ -166,6 +166,46 @@ class LiveRanking:
                 heapq.heappush(self.rises, (step, row))
 
 
+class LanedRanking(LiveRanking):
+    """`LiveRanking` of a policy with `Lanes`: of those who wait, only heads of lanes have a key.
+
+    A head that is put behind one who returns (preempted) keeps its key: `standing` says who has.
+    """
+
+    def __init__(
+        self, policy: Policy, make: Callable[[int], Request], batch: Batch, rekey_s: float
+    ) -> None:
+        super().__init__(policy, make, batch, rekey_s)
+        if not isinstance(policy, Lanes):
+            raise TypeError(f"{policy.name} declares no lanes")
+        self.lane_of = policy.lane
+        self.lanes: dict[float, list[int]] = {}
+        self.standing: set[int] = set()
+
+    def push(self, row: int) -> None:
+        """Let a request wait in its lane; a head's key is read now."""
+        if row not in self.requests:
+            self.requests[row] = self.make(row)
+        lane = self.lanes.setdefault(self.lane_of(self.requests[row]), [])
+        heapq.heappush(lane, row)
+        self._stand(lane[0])
+
+    def pop(self) -> None:
+        """Let the row that `peek` named run; the next of its lane stands in its place."""
+        row = self.waiting[0][1]
+        super().pop()
+        self.standing.remove(row)
+        lane = self.lanes[self.lane_of(self.requests[row])]
+        heapq.heappop(lane)
+        if lane:
+            self._stand(lane[0])
+
+    def _stand(self, row: int) -> None:
+        if row not in self.standing:
+            self.standing.add(row)
+            super().push(row)
+
+
 def rank_rows(
     policy: Policy, make: Callable[[int], Request], batch: Batch, rekey_s: float
 ) -> tuple[LiveRanking | None, FixedRanking | SeeingRanking | LiveRanking]:
@@ -180,5 +220,6 @@ def rank_rows(
         return None, kind(policy, make, batch)
     if rescues:
         raise ConfigError(f"{policy.name}: a rule on the oldest waiter needs fixed keys here")
-    live = LiveRanking(policy, make, batch, rekey_s)
+    laned = isinstance(policy, Lanes) and not policy.preempts
+    live = (LanedRanking if laned else LiveRanking)(policy, make, batch, rekey_s)
     return live, live

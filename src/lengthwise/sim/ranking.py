@@ -39,10 +39,11 @@ class FixedRanking:
 
     def __init__(self, policy: Policy, make: Callable[[int], Request], batch: Batch) -> None:
         rows = len(batch.prompt)
-        keys = np.empty(rows)
-        for row in range(rows):
-            request = make(row)
-            keys[row] = read_key(policy, request, request.arrival_s)
+        requests = map(make, range(rows))
+        keys = np.array([policy.key(request, request.arrival_s) for request in requests], float)
+        if not np.isfinite(keys).all():
+            row = int(np.isfinite(keys).argmin())
+            raise ValueError(f"{policy.name} gave request {row} the key {float(keys[row])!r}")
         order = np.argsort(keys, kind="stable")  # rows are in order of (arrival, id)
         rank = np.empty(rows, dtype=np.int64)
         rank[order] = np.arange(rows)
@@ -125,6 +126,7 @@ class SeeingRanking:
         self.requests: dict[int, Request] = {}
         self.keys: dict[int, float] = {}
         self.waiting: list[tuple[float, int]] = []
+        self.now = 0.0
 
     def push(self, row: int) -> None:
         """Let a request wait; its key is read the first time."""
@@ -135,13 +137,14 @@ class SeeingRanking:
         self.backlog.add(request)
         heapq.heappush(self.waiting, (self.keys[row], row))
 
-    def peek(self, now: float) -> int:  # noqa: ARG002  # the time matters to rescues only
+    def peek(self, now: float) -> int:
         """Row to serve next; somebody must wait."""
+        self.now = now
         return self.waiting[0][1]
 
     def pop(self) -> None:
-        """Remove the row that `peek` named."""
-        self.backlog.remove(self.requests.pop(heapq.heappop(self.waiting)[1]))
+        """Let the row that `peek` named run."""
+        self.backlog.serve(self.requests.pop(heapq.heappop(self.waiting)[1]), self.now)
 
     def beats(self, row: int) -> bool:  # noqa: ARG002
         """Whether a request that is yet to come may stand before the head: it may."""

@@ -94,7 +94,7 @@ def read_sharegpt(path: Path) -> Dataset:
     samples: list[Sample] = []
     notes: list[str] = []
     skipped = 0
-    for number, entry in enumerate(_entries(_read(path), path, notes), start=1):
+    for number, entry in enumerate(list_entries(_read(path), path, notes), start=1):
         if not isinstance(entry, dict) or not isinstance(entry.get("conversations"), list):
             raise BadInputError(f"{path}, entry {number}: no list of conversations")
         turn = _first_human(entry["conversations"])
@@ -218,7 +218,7 @@ def _positive(row: dict[str, Any], field: str, where: str) -> int | None:
     return value
 
 
-def _entries(text: str, path: Path, notes: list[str]) -> Iterator[Any]:
+def list_entries(text: str, path: Path | str, notes: list[str]) -> Iterator[Any]:
     """Yield the entries of a JSON list one by one; note where the file breaks off."""
     decoder = json.JSONDecoder()
     position = len(text) - len(text.lstrip("\ufeff \t\r\n"))

@@ -1,4 +1,4 @@
-"""Learns from the request log in a process of its own: `python -m lengthwise.predictors.learner`.
+"""Learns from the request log in a process of its own: `python -m lengthwise.proxy.learner`.
 
 Its parent writes one JSON job a line (`{"log", "models", "model"}`) and reads one JSON verdict a
 line. It is polite (nice 10, one thread) and ends with its parent: the end of standard input ends it
@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lengthwise.errors import LengthwiseError
-from lengthwise.predictors import learnt, load_predictor, published, request_log
-from lengthwise.predictors.stack import Stack
+from lengthwise.predictors import published, request_log
+from lengthwise.predictors.shipped import features_version, shipped
 from lengthwise.predictors.watch import rank_arrays
+from lengthwise.proxy import cheap
 
 if TYPE_CHECKING:
     from lengthwise.predictors.request_log import Learnable
+    from lengthwise.predictors.stack import Stack
+    from lengthwise.predictors.tuned import Tuned
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FIRST_ROWS = 300
-GROWTH = 1.25
-AT_MOST_EVERY = 1000
 NEWEST_SHARE = 0.2
 #: A refit may rank the newest rows worse by this much, which is noise, if it is calibrated better.
 TAU_SLACK = 0.02
@@ -56,14 +56,7 @@ class Verdict:
     rows: int
     candidate: Score
     serving: Score
-    fitted: learnt.Learnt
-
-
-def next_refit_at(rows: int) -> int:
-    """Rows in the log at which to refit next, after a refit on `rows`: 300, then by a quarter."""
-    if rows < FIRST_ROWS:
-        return FIRST_ROWS
-    return min(max(int(rows * GROWTH), rows + 1), rows + AT_MOST_EVERY)
+    fitted: Tuned
 
 
 def refit(rows: Learnable, base: Stack) -> Verdict:
@@ -74,17 +67,17 @@ def refit(rows: Learnable, base: Stack) -> Verdict:
     count = len(rows.output_tokens)
     newest = np.arange(count) >= count - max(1, int(NEWEST_SHARE * count))
     old = ~newest
-    trial = learnt.fit_features(
+    trial = cheap.fit_features(
         rows.features[old], rows.output_tokens[old], rows.censored[old], base
     )
-    said = [trial.predict_features(x) for x in rows.features[newest]]
+    said = [trial.predict_row(x) for x in rows.features[newest]]
     p50, p90 = (np.array([p.quantile(q) for p in said]) for q in _QUANTILES)
     tokens, cut = rows.output_tokens[newest], rows.censored[newest]
     candidate = score(p50, p90, tokens, cut)
     known = np.isfinite(rows.p50[newest]) & np.isfinite(rows.p90[newest])
     serving = score(rows.p50[newest][known], rows.p90[newest][known], tokens[known], cut[known])
     better = beats(candidate, serving)
-    fitted = learnt.fit_features(rows.features, rows.output_tokens, rows.censored, base)
+    fitted = cheap.fit_features(rows.features, rows.output_tokens, rows.censored, base)
     return Verdict(
         published=better, rows=count, candidate=candidate, serving=serving, fitted=fitted
     )
@@ -117,7 +110,7 @@ def beats(candidate: Score, serving: Score) -> bool:
 
 def learn(log: Path, models: Path, model: str, base: Stack) -> dict[str, Any]:
     """Do one job and return the verdict as JSON."""
-    rows = request_log.rows_from_log(log, model=model, version=learnt.FEATURES_VERSION)
+    rows = request_log.rows_from_log(log, model=model, version=features_version(base))
     verdict = refit(rows, base)
     answer: dict[str, Any] = {
         "model": model,
@@ -156,14 +149,6 @@ def main() -> None:
             answer = {"model": job["model"], "error": str(error)}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-
-
-def shipped() -> Stack:
-    """Load the model that refits start from."""
-    base = load_predictor("default")
-    if not isinstance(base, Stack):
-        raise TypeError("the shipped model is not a stack")
-    return base
 
 
 def _listen(jobs: queue.SimpleQueue[bytes]) -> None:

@@ -1,0 +1,221 @@
+"""The cheap tier, trained on an operator's rows: it starts from the shipped model and adds to it.
+
+The shipped model's score is a feature, and so are the conversation's history and a line of hashed
+n-grams fitted to these rows. The score of the trees becomes a log-length by a rising line of knots
+(the identity for a regression, isotonic for a ranker), and a length by quantiles of the error on
+rows that the fit had not seen. Everything it needs is in its own artifact: a later release of the
+shipped model changes nothing in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import log1p
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lengthwise.core.prediction import Prediction
+from lengthwise.errors import ArtifactError
+from lengthwise.predictors import artifact, stack
+from lengthwise.predictors.features import COUNT as TEXT_COUNT
+from lengthwise.predictors.features import NAMES as TEXT_NAMES
+from lengthwise.predictors.features import View, row, view
+from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, STATED_SPREAD, NGrams, Stack, blend
+from lengthwise.predictors.trees import Trees
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+    from pathlib import Path
+
+    from lengthwise.predictors.base import Prompt
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+KIND = "tuned"
+NAMES = (
+    *TEXT_NAMES,
+    "answers", "log_previous", "mean_log_answer", "log_all_answers",
+    "log_messages", "shipped_log_length", "stated", "own_ngrams",
+)  # fmt: skip
+COUNT = len(NAMES)
+SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
+#: Features that read no text: all that a history-only model may look at.
+WITHOUT_TEXT = (0, *range(TEXT_COUNT, TEXT_COUNT + 5))
+
+
+def features(prompt: Prompt, base: Stack, own: NGrams | None) -> Array:
+    """Describe a request, shape (COUNT,)."""
+    seen = view(prompt)
+    return features_of(seen, len(prompt.messages), base, own)
+
+
+def features_of(seen: View, messages: int, base: Stack, own: NGrams | None) -> Array:
+    """Describe what was seen of a request, shape (COUNT,)."""
+    words = seen.reading.words
+    text = row(seen.reading, seen.stated, base.ngrams.score(words))
+    shipped = base.level_log_tokens + base.trees.sum(np.array(text))
+    past = seen.history
+    return np.array(
+        [
+            *text,
+            past.answers,
+            log1p(past.previous_tokens),
+            past.mean_log_tokens,
+            log1p(past.total_tokens),
+            log1p(messages),
+            blend(shipped, seen.stated, past),
+            seen.stated.confidence,
+            0.0 if own is None else own.score(words),
+        ]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """A trained cheap model. Shapes: line (2,); knots (k,) rising; spread (levels, atoms).
+
+    `line` puts the shipped log-length on the engine's own scale, and the trees add to it; `forests`
+    is one, or one a class. `model_levels`: log-length that a named model adds.
+    """
+
+    base: Stack
+    own: NGrams | None
+    line: Array
+    forests: tuple[Trees, ...]
+    knots_at: Array
+    knots: Array
+    spread_at: Array
+    spread: Array
+    model_levels: dict[str, float] = field(default_factory=dict)
+    name: str = "tuned"
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def predict(self, prompt: Prompt) -> Prediction:
+        """Predict the length of an answer, before the client's cap."""
+        x = features(prompt, self.base, self.own)
+        return self.predict_row(x, self.model_levels.get(prompt.model, 0.0))
+
+    def predict_row(self, x: Array, level: float = 0.0) -> Prediction:
+        """Predict from a row of `features`, shape (COUNT,)."""
+        middle = min(max(level + self.middle(x), MIN_LOG), MAX_LOG)
+        at = np.interp(middle, self.spread_at, np.arange(len(self.spread_at)))
+        below = int(at)
+        above = min(below + 1, len(self.spread_at) - 1)
+        spread = self.spread[below] + (at - below) * (self.spread[above] - self.spread[below])
+        logs = np.clip(middle + scale_of(x[STATED]) * spread, MIN_LOG, MAX_LOG)
+        return Prediction(tuple(np.exp(logs).tolist()))
+
+    def middle(self, x: Array) -> float:
+        """Log-length that the rows said, without the model's own level."""
+        raw = float(self.line[0] + self.line[1] * x[SHIPPED]) + score(self.forests, x)
+        return float(np.interp(raw, self.knots_at, self.knots))
+
+
+def scale_of(stated: float) -> float:
+    """How much of the usual spread is left where the prompt states its length."""
+    return 1 - (1 - STATED_SPREAD) * stated
+
+
+def score(forests: tuple[Trees, ...], x: Array) -> float:
+    """Sum of the trees; of several forests, the expected class (softmax)."""
+    if len(forests) == 1:
+        return forests[0].sum(x)
+    raw = np.array([forest.sum(x) for forest in forests])
+    share = np.exp(raw - raw.max())
+    return float(share @ np.arange(len(raw)) / share.sum())
+
+
+def save(tuned: Tuned, manifest: dict[str, Any], out: Path) -> None:
+    """Write the artifact; the manifest gets what is needed to read it."""
+    arrays: artifact.Arrays = {
+        **{f"base_{name}": array for name, array in stack.arrays_of(tuned.base).items()},
+        "line": tuned.line.astype("<f8"),
+        "knots_at": tuned.knots_at.astype("<f8"),
+        "knots": tuned.knots.astype("<f8"),
+        "spread_at": tuned.spread_at.astype("<f8"),
+        "spread": tuned.spread.astype("<f8"),
+    }
+    if tuned.own is not None:
+        arrays["own_weight"] = tuned.own.weight.astype(np.float32)
+        arrays["own_idf"] = np.sqrt(tuned.own.idf_squared).astype(np.float16)
+    for number, forest in enumerate(tuned.forests):
+        arrays |= {f"forest{number}_{name}": a for name, a in forest.arrays().items()}
+    needed = {
+        "kind": KIND,
+        "features": COUNT,
+        "forests": len(tuned.forests),
+        "model_levels": tuned.model_levels,
+    }
+    artifact.save(out, {**manifest, **needed}, arrays)
+
+
+def load(directory: Traversable, *, name: str) -> Tuned:
+    """Load an artifact. Raises ArtifactError if it is absent, foreign or damaged."""
+    manifest, arrays = artifact.load(directory)
+    if manifest.get("kind") != KIND or manifest.get("features") != COUNT:
+        raise ArtifactError(f"{directory}: not a tuned model of {COUNT} features; train it again")
+    forests, levels = manifest.get("forests"), manifest.get("model_levels")
+    if not isinstance(forests, int) or not 1 <= forests <= 64 or not isinstance(levels, dict):
+        raise ArtifactError(f"{directory}: its manifest is not one of a tuned model")
+    try:
+        base = {n.removeprefix("base_"): a for n, a in arrays.items() if n.startswith("base_")}
+        own = None
+        if "own_weight" in arrays:
+            own = NGrams(
+                weight=arrays["own_weight"].astype(np.float64),
+                idf_squared=arrays["own_idf"].astype(np.float64) ** 2,
+            )
+        tuned = Tuned(
+            base=stack.of_arrays(base, directory, name="shipped"),
+            own=own,
+            line=arrays["line"].astype(np.float64),
+            forests=tuple(
+                Trees.of_arrays(_named(arrays, f"forest{number}_"), COUNT)
+                for number in range(forests)
+            ),
+            knots_at=arrays["knots_at"].astype(np.float64),
+            knots=arrays["knots"].astype(np.float64),
+            spread_at=arrays["spread_at"].astype(np.float64),
+            spread=arrays["spread"].astype(np.float64),
+            model_levels={str(model): float(level) for model, level in levels.items()},
+            name=name,
+            manifest=manifest,
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{directory}: {error} is missing or malformed") from None
+    _check(tuned, directory)
+    return tuned
+
+
+def _named(arrays: artifact.Arrays, prefix: str) -> artifact.Arrays:
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _check(tuned: Tuned, directory: Traversable) -> None:
+    own = tuned.own
+    buckets = 1 if own is None else len(own.weight)
+    sound = (
+        buckets > 0
+        and buckets & (buckets - 1) == 0
+        and (own is None or own.idf_squared.shape == (buckets,))
+        and tuned.line.shape == (2,)
+        and tuned.knots.shape == tuned.knots_at.shape
+        and len(tuned.knots) > 0
+        and bool(np.all(np.diff(tuned.knots_at) > 0))
+        and bool(np.all(np.diff(tuned.knots) >= 0))
+        and tuned.spread.ndim == 2
+        and tuned.spread.shape[0] == len(tuned.spread_at) > 0
+        and tuned.spread.shape[1] > 0
+        and bool(np.all(np.diff(tuned.spread, axis=1) >= 0))
+        and bool(np.all(np.diff(tuned.spread_at) > 0))
+        and all(np.isfinite(level) for level in tuned.model_levels.values())
+        and all(
+            bool(np.all(np.isfinite(array)))
+            for array in (
+                tuned.knots, tuned.spread, *((own.weight, own.idf_squared) if own else ()),
+            )
+        )
+    )  # fmt: skip
+    if not sound:
+        raise ArtifactError(f"{directory}: its arrays do not fit together")

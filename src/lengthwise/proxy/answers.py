@@ -1,0 +1,224 @@
+"""Answers whose length is known: what a proxy learns from and is measured on.
+
+Rows are JSON lines `{"prompt"|"messages", "output_tokens", "model"?, "tenant"?, "max_tokens"?,
+"finish_reason"?}`, ShareGPT's list of conversations, or LMSYS-Chat-1M's rows. The last two carry
+text and no counts: lengths are then estimated from the characters (`reading.tokens_of`), and a note
+says so.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import math
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from lengthwise.errors import BadInputError
+from lengthwise.predictors.base import Message, Prompt
+from lengthwise.predictors.reading import ascii_share_of, cut, tokens_of
+from lengthwise.predictors.rows import MAX_ROW_BYTES, fault_in_row, lines_of, prompt_of
+from lengthwise.workloads.datasets import list_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+Part = Literal["train", "validation", "test"]
+HUMAN, MODEL = ("human", "user"), ("gpt", "chatgpt", "assistant", "bard", "bing", "model")
+#: An answer longer than any model's context is a mistake in the data.
+MAX_OUTPUT_TOKENS = 10_000_000
+TRAIN_SHARE, VALIDATION_SHARE = 0.75, 0.10
+ESTIMATED = "lengths are estimated from the answers' characters"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer: what it answered and its length. `cut`: it ended by a limit, not by itself.
+
+    `begun_with`: the first user message of the whole conversation, where this is a later part.
+    """
+
+    prompt: Prompt
+    output_tokens: int
+    cut: bool = False
+    tenant: str = ""
+    begun_with: str | None = None
+
+    @property
+    def opening(self) -> str:
+        """First user message of the conversation, normalised: what a split is made by."""
+        return " ".join((self.begun_with or first_of(self.prompt.messages)).lower().split())
+
+    @property
+    def part(self) -> Part:
+        """Side of the split: the same first prompt is always on the same one."""
+        # Not for security: a stable hash, by which published splits can be compared.
+        digest = hashlib.md5(f"v1{self.opening}".encode("utf-8", "replace"), usedforsecurity=False)
+        share = int(digest.hexdigest()[:8], 16) / 2**32
+        if share < TRAIN_SHARE:
+            return "train"
+        return "validation" if share < TRAIN_SHARE + VALIDATION_SHARE else "test"
+
+
+@dataclass(kw_only=True)
+class Answers:
+    """The rows of one file, what was skipped of it (place and reason), and notes."""
+
+    source: str
+    digest: str = ""
+    rows: list[Answer] = field(default_factory=list)
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    openings: dict[str, str] = field(default_factory=dict)
+
+    def of(self, *parts: Part) -> list[Answer]:
+        """Keep some parts of the split."""
+        return [row for row in self.rows if row.part in parts]
+
+
+def read_answers(path: Path, *, skip_bad_rows: bool = False, every_turn: bool = True) -> Answers:
+    """Read a file of any of the three kinds, plain or gzipped.
+
+    `every_turn` False keeps only the first answer of each conversation (ShareGPT, LMSYS). Raises
+    BadInputError naming file, row and reason, unless `skip_bad_rows`; also if no row is left.
+    """
+    found = Answers(source=str(path))
+    try:
+        content = path.read_bytes()
+        found.digest = hashlib.sha256(content).hexdigest()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise BadInputError(f"{path}: {error}") from None
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"[":
+        _fill_conversations(found, content, skip=skip_bad_rows, every_turn=every_turn)
+    else:
+        _fill_lines(found, content, skip=skip_bad_rows, every_turn=every_turn)
+    if not found.rows:
+        bad = [f"; the first of {len(found.skipped)} bad rows: {why}" for _, why in found.skipped]
+        raise BadInputError(f"{path}: no usable row{''.join(bad[:1])}")
+    return found
+
+
+def _fill_lines(found: Answers, content: bytes, *, skip: bool, every_turn: bool) -> None:
+    decoder = msgspec.json.Decoder()
+    stream: BinaryIO = io.BytesIO(content)
+    for number, line in enumerate(lines_of(stream), start=1):
+        if line.strip():
+            with _noting(found, number, skip=skip):
+                found.rows.extend(_answers_of(_decoded(line, decoder), found, every_turn))
+
+
+def _decoded(line: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    if len(line) > MAX_ROW_BYTES:
+        raise BadInputError(f"longer than {MAX_ROW_BYTES} bytes")
+    try:
+        return decoder.decode(line.removeprefix(b"\xef\xbb\xbf"))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInputError(f"not JSON ({error})") from None
+
+
+def _fill_conversations(found: Answers, content: bytes, *, skip: bool, every_turn: bool) -> None:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{found.source}: {error}") from None
+    for number, entry in enumerate(list_entries(text, found.source, found.notes), start=1):
+        with _noting(found, number, skip=skip):
+            found.rows.extend(_answers_of(entry, found, every_turn))
+
+
+@contextmanager
+def _noting(found: Answers, number: int, *, skip: bool) -> Iterator[None]:
+    """Name the row that cannot be used: in the error, or in the list of those skipped."""
+    try:
+        yield
+    except BadInputError as error:
+        if not skip:
+            advice = "(--skip-bad-rows leaves such rows out)"
+            raise BadInputError(f"{found.source}, row {number}: {error} {advice}") from None
+        found.skipped.append((number, str(error)))
+
+
+def _answers_of(row: Any, found: Answers, every_turn: bool) -> list[Answer]:
+    """Read one entry: a row with its count, or a conversation with all its answers."""
+    if isinstance(row, dict) and ("conversations" in row or "conversation" in row):
+        if ESTIMATED not in found.notes:
+            found.notes.append(ESTIMATED)
+        answers = list(_turns(row))
+        whole, _, part = str(row.get("id", "")).rpartition("_")
+        if answers and whole and part.isdigit():  # a long conversation, in several entries
+            begun_with = found.openings.setdefault(whole, first_of(answers[0].prompt.messages))
+            answers = [replace(answer, begun_with=begun_with) for answer in answers]
+        return answers if every_turn else answers[:1]
+    if isinstance(row, dict) and "output_tokens" not in row:
+        raise BadInputError("'output_tokens' is missing")
+    reason = fault_in_row(row)
+    if reason is not None:
+        raise BadInputError(reason)
+    tenant = row.get("tenant") or ""
+    if not isinstance(tenant, str):
+        raise BadInputError(f"'tenant' must be text, not {tenant!r}")
+    return [
+        Answer(
+            prompt=prompt_of(row),
+            output_tokens=_length(row["output_tokens"]),
+            cut=_is_cut(row),
+            tenant=tenant,
+        )
+    ]
+
+
+def first_of(messages: Sequence[Message]) -> str:
+    """First user message, or nothing."""
+    return next((message.content for message in messages if message.role == "user"), "")
+
+
+def _length(value: Any) -> int:
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not whole or not 1 <= value <= MAX_OUTPUT_TOKENS:
+        shown = repr(value)[:40]
+        raise BadInputError(f"'output_tokens' must be 1 to {MAX_OUTPUT_TOKENS:,}, not {shown}")
+    return int(value)
+
+
+def _is_cut(row: dict[str, Any]) -> bool:
+    """Whether the row says that the answer ended by a limit, a cancellation or an expiry."""
+    if isinstance(row.get("censored"), bool):
+        return bool(row["censored"])
+    return row.get("finish_reason") in ("length", "cancelled", "expired", "abort")
+
+
+def _turns(entry: dict[str, Any]) -> Iterator[Answer]:
+    """Pairs of a conversation: each answer of the model with all that was said before it."""
+    turns = entry.get("conversations", entry.get("conversation"))
+    model = entry.get("model")
+    if not isinstance(turns, list):
+        raise BadInputError("the conversation must be a list of turns")
+    messages: list[Message] = []
+    for turn in turns:
+        if not isinstance(turn, dict):
+            raise BadInputError("a turn must be an object")
+        said = turn.get("value", turn.get("content"))
+        role = turn.get("from", turn.get("role"))
+        if not isinstance(said, str) or not isinstance(role, str):
+            raise BadInputError("a turn needs who said it and what, both text")
+        if role in MODEL:
+            if messages and messages[-1].role == "user" and said.strip():
+                prompt = Prompt(
+                    messages=tuple(messages), model=model if isinstance(model, str) else ""
+                )
+                yield Answer(prompt=prompt, output_tokens=_estimate(said))
+            messages.append(Message("assistant", said))
+        else:
+            messages.append(Message("user" if role in HUMAN else "system", said))
+
+
+def _estimate(text: str) -> int:
+    return max(1, math.ceil(tokens_of(len(text), ascii_share_of(cut(text)))))

@@ -1,0 +1,87 @@
+"""The card of a trained model: what it learnt from, how it was split, what it is worth."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from lengthwise import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CARD = "card.json"
+README = "README.md"
+_SHOWN = (
+    ("kendall_tau", "Kendall tau"),
+    ("spearman", "Spearman"),
+    ("pairwise_accuracy", "pairs in order"),
+    ("gap_closed_0.7", "share of oracle SJF's gain at load 0.7"),
+    ("gap_closed_0.9", "share of oracle SJF's gain at load 0.9"),
+    ("mae_tokens", "mean absolute error (tokens)"),
+    ("coverage_p50", "answers within the predicted p50"),
+    ("coverage_p90", "answers within the predicted p90"),
+    ("latency_us_p50", "one prediction, median (us)"),
+    ("latency_us_p99", "one prediction, p99 (us)"),
+    ("model_bytes", "size (bytes)"),
+)
+
+
+def write(directory: Path, card: dict[str, Any]) -> None:
+    """Write the card as JSON and as Markdown."""
+    whole = {"lengthwise_version": __version__, **card}
+    (directory / CARD).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    (directory / README).write_text(markdown(whole), encoding="utf-8")
+
+
+def read(directory: Path) -> dict[str, Any] | None:
+    """Return a model's card, None if it has none that can be read."""
+    try:
+        card = json.loads((directory / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return card if isinstance(card, dict) else None
+
+
+def markdown(card: dict[str, Any]) -> str:
+    """Lay the card out for people."""
+    data, split, metrics = card["data"], card["split"], card["metrics"]
+    lines = [
+        f"# A length predictor: tier {card['tier']}, objective {card['objective']}",
+        "",
+        (
+            f"Trained by Lengthwise {card['lengthwise_version']} on {card['created']}, seed "
+            f"{card['seed']}."
+        ),
+        "",
+        "    lengthwise serve --predictor DIR",
+        "    lengthwise evaluate --predictor DIR --dataset-path rows.jsonl",
+        "",
+        "## Data",
+        "",
+        (
+            f"- {data['rows']:,} answers from `{data['source']}` (SHA-256 `{data['sha256']}`), "
+            f"{data['skipped']:,} rows skipped."
+        ),
+        (
+            f"- {data['cut_rows']:,} answers were cut off: known to be longer than they are, and "
+            "counted so."
+        ),
+        *(f"- {note}." for note in data["notes"]),
+        (
+            f"- Split by the first prompt: {split['train']:,} train and {split['validation']:,} "
+            f"validation rows were fitted to, {split['test']:,} test rows were not."
+        ),
+        "",
+        "## On the test rows",
+        "",
+    ]
+    if metrics is None:
+        return "\n".join([*lines, "Too few of them to say anything.", ""])
+    lines += ["| figure | value | 95 % interval |", "| --- | ---: | ---: |"]
+    for key, title in _SHOWN:
+        value, ends = metrics.get(key), metrics.get(f"{key}_interval")
+        if value is not None:
+            shown = "" if ends is None else f"{ends[0]:,.4g} to {ends[1]:,.4g}"
+            lines.append(f"| {title} | {value:,.4g} | {shown} |")
+    return "\n".join([*lines, ""])

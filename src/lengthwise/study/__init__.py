@@ -1,0 +1,1 @@
+"""Simulated comparisons: a trace, predictions, a server and policies in; figures out."""

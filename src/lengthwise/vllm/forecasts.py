@@ -1,0 +1,86 @@
+"""Predictions off the step loop: a thread reads the prompts, the scheduler takes what is ready.
+
+A request never waits for its prediction. Until it comes, and if it never comes, the request stands
+in the queue with the mean of the lengths seen.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from lengthwise.core.prediction import Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lengthwise.predictors.base import Predictor
+    from lengthwise.vllm.tally import Tally
+    from lengthwise.vllm.transcript import Transcript
+
+#: Taken over in one step at most; the rest waits for the next.
+MOST_A_STEP = 64
+
+
+class _Job(NamedTuple):
+    request_id: str
+    token_ids: Sequence[int]
+    max_tokens: int | None
+
+
+class Forecasts:
+    """One predictor on one thread. `load` runs on the thread too, so that no start waits for it.
+
+    `is_wanted(request_id)` is asked before each prediction: who has ended needs none.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], tuple[Predictor, Transcript]],
+        is_wanted: Callable[[str], bool],
+        tally: Tally,
+    ) -> None:
+        self._load = load
+        self._is_wanted = is_wanted
+        self._tally = tally
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._ready: deque[tuple[str, Prediction]] = deque()
+        # A daemon, because a predictor that hangs must not keep the engine from ending.
+        self._thread = threading.Thread(target=self._work, name="lengthwise-predictor", daemon=True)
+        self._thread.start()
+
+    def ask(self, request_id: str, token_ids: Sequence[int], max_tokens: int | None) -> None:
+        """Let the thread predict; returns at once."""
+        self._jobs.put(_Job(request_id, token_ids, max_tokens))
+
+    def ready(self) -> Iterator[tuple[str, Prediction]]:
+        """Yield predictions that have come since, at most `MOST_A_STEP`."""
+        for _ in range(MOST_A_STEP):
+            if not self._ready:
+                return
+            yield self._ready.popleft()
+
+    def close(self) -> None:
+        """Let the thread end when it comes back."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        try:
+            predictor, transcript = self._load()
+        except Exception as error:  # noqa: BLE001  # an artifact or a tokenizer may raise anything
+            self._tally.fault("loading the predictor", error, "the mean length stands in for it")
+            return
+        while (job := self._jobs.get()) is not None:
+            if not self._is_wanted(job.request_id):
+                continue
+            try:
+                prompt = transcript.read(job.token_ids, max_tokens=job.max_tokens)
+                found = predictor.predict(prompt)
+                if not isinstance(found, Prediction):
+                    raise TypeError(f"{predictor.name} predicted {found!r}")  # noqa: TRY301
+            except Exception as error:  # noqa: BLE001  # a predictor may raise anything
+                self._tally.fault("the predictor", error, "the mean length stands in for it")
+                continue
+            self._ready.append((job.request_id, found))

@@ -1,0 +1,203 @@
+"""What the plug-in keeps beside vLLM's scheduler: who is who, what is predicted, what it costs."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from lengthwise.core.prediction import Prediction
+from lengthwise.core.request import DEFAULT_S_PER_TOKEN, Request
+from lengthwise.predictors import load_predictor
+from lengthwise.vllm.forecasts import Forecasts
+from lengthwise.vllm.hints import hinted_cap, hinted_prediction
+from lengthwise.vllm.tally import Tally
+from lengthwise.vllm.transcript import Transcript
+from lengthwise.vllm.waiting import RankedWaiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lengthwise.predictors.base import Predictor
+    from lengthwise.vllm.settings import Settings
+
+#: What an answer's length is taken for before any was seen, tokens.
+FIRST_GUESS_TOKENS = 256.0
+_SPEED_MEMORY = 0.05
+_LENGTH_MEMORY = 0.02
+
+
+class Standing:
+    """Stands in for a request's `priority`, which vLLM compares only to find whom to take off.
+
+    Read when it is compared, so that nothing is kept up to date for victims that nobody needs.
+    """
+
+    __slots__ = ("order", "seat")
+
+    def __init__(self, order: Order, seat: Request) -> None:
+        self.order = order
+        self.seat = seat
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Standing) and self.seat is other.seat
+
+    def __hash__(self) -> int:
+        return self.seat.id
+
+    def __lt__(self, other: Standing) -> bool:
+        return self.order.standing(self.seat) < self.order.standing(other.seat)
+
+    def __gt__(self, other: Standing) -> bool:
+        return other < self
+
+
+class Order:
+    """Seats (what a policy sees of a request) and the waiting queue that goes by them.
+
+    `tokenizer` makes vLLM's tokenizer, on the predictor's thread; it may raise. `clock` must agree
+    with the requests' arrival times, seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tokenizer: Callable[[], Any],
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.tally = Tally()
+        self.s_per_token = settings.s_per_token or DEFAULT_S_PER_TOKEN
+        self.mean_tokens = FIRST_GUESS_TOKENS
+        self.seats: dict[str, Request] = {}
+        self.waiting = RankedWaiting(settings.system.build(), self.seat_of, self.tally)
+        self.forecasts: Forecasts | None = None
+        self._tokenizer = tokenizer
+        self._live: dict[int, Any] = {}
+        self._unpredicted: set[str] = set()
+        self._late: set[str] = set()
+        self._next_id = 0
+        self._latest_arrival_s = 0.0
+        self._step_began_s: float | None = None
+        self._standings: dict[int, tuple[float, float, int]] = {}
+        if settings.predicts:
+            self.forecasts = Forecasts(self._load, self._unpredicted.__contains__, self.tally)
+
+    # --- requests come, wait, and end ------------------------------------------------------
+
+    def seat_of(self, request: Any) -> Request:
+        """Return what a policy may see of a request, with attained tokens up to date."""
+        seat = self.seats.get(request.request_id)
+        if seat is None:
+            seat = self._seat(request)
+        seat.attained_tokens = request.num_output_tokens
+        return seat
+
+    def ended(self, request: Any, *, completed: bool) -> None:
+        """Forget a request; learn its length if it ran to its end."""
+        seat = self.seats.pop(request.request_id, None)
+        if seat is None:
+            return
+        self.waiting.discard(request)
+        self._live.pop(seat.id, None)
+        self._unpredicted.discard(request.request_id)
+        self._late.discard(request.request_id)
+        if not completed:
+            return
+        tokens = request.num_output_tokens
+        self.tally.finished += 1
+        self.tally.generated_tokens += tokens
+        self.mean_tokens += _LENGTH_MEMORY * (tokens - self.mean_tokens)
+
+    def begin_step(self, *, busy: bool) -> None:
+        """Let time stand at now, and take over what was predicted since. `busy`: somebody runs."""
+        now = self.clock()
+        if busy and self._step_began_s is not None and self.settings.s_per_token is None:
+            lasted_s = max(now - self._step_began_s, 1e-6)
+            self.s_per_token += _SPEED_MEMORY * (lasted_s - self.s_per_token)
+        self._step_began_s = now if busy else None
+        self._standings.clear()
+        self.waiting.now = max(self.waiting.now, now)
+        if self.forecasts is not None:
+            for request_id, prediction in self.forecasts.ready():
+                self._foretell(request_id, prediction)
+
+    def admitted(self, request_id: str) -> None:
+        """Note that a request runs; count it once if its prediction did not come in time.
+
+        The prediction is still wanted: who is displaced or taken off depends on it.
+        """
+        if request_id in self._unpredicted and request_id not in self._late:
+            self._late.add(request_id)
+            self.tally.fallbacks["late"] += 1
+
+    def close(self) -> None:
+        """End the predictor's thread."""
+        if self.forecasts is not None:
+            self.forecasts.close()
+
+    # --- who must go when KV blocks run out --------------------------------------------------
+
+    def standing(self, seat: Request) -> tuple[float, float, int]:
+        """Rank among those who run; the largest is taken off. Read once a step."""
+        found = self._standings.get(seat.id)
+        if found is None:
+            request = self._live.get(seat.id)
+            if request is not None:
+                seat.attained_tokens = request.num_output_tokens
+            if self.settings.takes_off == "remaining":
+                found = (seat.expected_remaining_tokens, seat.arrival_s, seat.id)
+            else:
+                found = self.waiting.key_of(seat)
+            self._standings[seat.id] = found
+        return found
+
+    # --- inside ------------------------------------------------------------------------------
+
+    def _seat(self, request: Any) -> Request:
+        """Seat a newcomer. Arrivals never descend, so that FCFS is the order vLLM was told in."""
+        now = self.clock()
+        arrival_s = max(self._latest_arrival_s, min(request.arrival_time, now))
+        self._latest_arrival_s = arrival_s
+        self.waiting.now = max(self.waiting.now, now)
+        trusted = self.settings.trust_length_hints
+        given = hinted_prediction(request) if trusted else None
+        seat = Request(
+            id=self._next_id,
+            arrival_s=arrival_s,
+            prediction=given or Prediction.point(max(self.mean_tokens, 1.0)),
+            prompt_tokens=max(1, request.num_prompt_tokens),
+            max_tokens=max(1, (hinted_cap(request) if trusted else None) or request.max_tokens),
+            priority=request.priority,
+            s_per_token=self.s_per_token,
+        )
+        self._next_id += 1
+        self.seats[request.request_id] = seat
+        self._live[seat.id] = request
+        if self.settings.takes_off != "last":
+            request.priority = Standing(self, seat)
+        if given is None and self.forecasts is not None:
+            self._ask(request, seat)
+        return seat
+
+    def _ask(self, request: Any, seat: Request) -> None:
+        if request.prompt_token_ids is None:
+            self.tally.fallbacks["no text"] += 1
+            return
+        if self.forecasts is not None:
+            self._unpredicted.add(request.request_id)
+            self.forecasts.ask(request.request_id, request.prompt_token_ids, seat.max_tokens)
+
+    def _foretell(self, request_id: str, prediction: Prediction) -> None:
+        seat = self.seats.get(request_id)
+        if seat is None:
+            return
+        self._unpredicted.discard(request_id)
+        if self._live[seat.id] in self.waiting:
+            self.waiting.foretell(seat, prediction)
+        else:
+            seat.prediction = prediction
+
+    def _load(self) -> tuple[Predictor, Transcript]:
+        return load_predictor(self.settings.predictor), Transcript(self._tokenizer())

@@ -1,0 +1,143 @@
+"""vLLM's schedulers with our order: one mixin, two classes, and vLLM's own code for all the rest.
+
+Written against vLLM 0.32 (`vllm/v1/core/sched`). Touched are: the waiting queue, the choice of whom
+to take off when KV blocks run out (through the branch that vLLM has for priorities), and, if asked
+for, the displacement of running work before a step. Every override passes on what it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.interface import PauseState
+from vllm.v1.core.sched.request_queue import SchedulingPolicy
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import RequestStatus
+
+import vllm
+from lengthwise.vllm.displace import Displacer
+from lengthwise.vllm.order import Order
+from lengthwise.vllm.settings import PREFIX, is_set, read_settings
+from lengthwise.vllm.tally import LOG, serve_metrics
+from lengthwise.vllm.version import check_version
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_COMPLETED = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
+
+
+class PolicyMixin:
+    """Puts `self.lengthwise` (an `Order`) beside a vLLM scheduler and asks it.
+
+    Raises ConfigError at start for an unknown vLLM version or a wrong setting; never later.
+    """
+
+    lengthwise: Order
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        check_version(vllm.__version__, allowed=os.environ.get(PREFIX + "ALLOW_VLLM_VERSION"))
+        settings = read_settings(os.environ)
+        super().__init__(*args, **kwargs)
+        scheduler: Any = self
+        self.lengthwise = order = Order(settings, _tokenizer_of(scheduler.vllm_config))
+        order.waiting.servers = scheduler.max_num_active_reqs
+        scheduler.waiting = order.waiting
+        # With this, vLLM takes off whoever has the largest `priority`, which is a Standing.
+        scheduler.policy = (
+            SchedulingPolicy.FCFS if settings.takes_off == "last" else SchedulingPolicy.PRIORITY
+        )
+        self._displacer = (
+            Displacer(order, settings.preemption_limit) if settings.preemption_limit else None
+        )
+        self._held: list[Any] = []
+        if settings.metrics_port:
+            model = str(scheduler.vllm_config.model_config.served_model_name)
+            serve_metrics(order.tally, settings.metrics_port, model=model, policy=settings.policy)
+        LOG.info("lengthwise: %s inside vLLM %s", settings, vllm.__version__)
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """Schedule one step of vLLM's, in our order."""
+        scheduler: Any = self
+        order = self.lengthwise
+        try:
+            order.begin_step(busy=bool(scheduler.running))
+            if self._displacer is not None:
+                self._displace(self._displacer)
+        except Exception as error:  # noqa: BLE001  # a step goes on whatever happens
+            order.tally.fault("before a step", error, "vLLM goes on without it")
+        try:
+            output = super().schedule(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            # Only now, so that nobody is resumed in the step that took it off.
+            order.waiting.prepend_requests(self._held)
+            self._held.clear()
+        for request_id in output.num_scheduled_tokens:
+            order.admitted(request_id)
+        return output
+
+    def _free_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        """Forget a request that ended, and learn its length."""
+        try:
+            self.lengthwise.ended(request, completed=request.status in _COMPLETED)
+        except Exception as error:  # noqa: BLE001
+            self.lengthwise.tally.fault("learning a length", error, "vLLM goes on without it")
+        return super()._free_request(request, *args, **kwargs)  # type: ignore[misc]
+
+    def shutdown(self, *args: Any, **kwargs: Any) -> Any:
+        """End the predictor's thread with the scheduler."""
+        self.lengthwise.close()
+        return super().shutdown(*args, **kwargs)  # type: ignore[misc]
+
+    def _displace(self, displacer: Displacer) -> None:
+        """Take running work off for shorter work, as vLLM takes it off for KV blocks."""
+        scheduler: Any = self
+        if scheduler.pause_state != PauseState.UNPAUSED:
+            return
+        for victim in displacer.choose(scheduler):
+            if not scheduler._request_blocks_can_be_freed(victim):  # noqa: SLF001
+                continue
+            scheduler.running.remove(victim)
+            scheduler._preempt_request(  # noqa: SLF001
+                victim, time.monotonic(), drop_stale_output=scheduler.requires_kv_delivery
+            )
+            if self.lengthwise.waiting.discard(victim):
+                self._held.append(victim)
+            self.lengthwise.tally.displaced += 1
+
+
+class LengthwiseAsyncScheduler(PolicyMixin, AsyncScheduler):  # type: ignore[misc]
+    """For an engine that schedules a step ahead (vLLM's default on a GPU)."""
+
+
+class LengthwiseScheduler(PolicyMixin, Scheduler):  # type: ignore[misc]
+    """What `--scheduler-cls` names. Becomes the asynchronous class where the engine is one.
+
+    With LENGTHWISE_DISABLE=1 it is vLLM's own scheduler, untouched.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Choose by vLLM's configuration, which is its first argument."""
+        config = kwargs.get("vllm_config", args[0] if args else None)
+        ahead = bool(config is not None and config.scheduler_config.async_scheduling)
+        if is_set(os.environ, "DISABLE"):
+            return (AsyncScheduler if ahead else Scheduler)(*args, **kwargs)
+        if ahead:
+            return LengthwiseAsyncScheduler(*args, **kwargs)
+        return super().__new__(cls)
+
+
+def _tokenizer_of(config: Any) -> Callable[[], Any]:
+    """Return what loads the tokenizer of vLLM's configuration."""
+
+    def load() -> Any:
+        from vllm.tokenizers import cached_tokenizer_from_config  # noqa: PLC0415
+
+        if config.model_config.skip_tokenizer_init:
+            raise LookupError("vLLM runs without a tokenizer (--skip-tokenizer-init)")
+        return cached_tokenizer_from_config(config.model_config)
+
+    return load

@@ -1,0 +1,158 @@
+"""vLLM's waiting queue in the order of a policy: O(log n) an operation, nobody scans it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vllm.v1.core.sched.request_queue import RequestQueue
+
+from lengthwise.core.policy import Policy, RankedQueue
+from lengthwise.policies import FCFS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from lengthwise.core.request import Request
+    from lengthwise.vllm.tally import Tally
+
+#: Statuses in which vLLM may admit whom it pops.
+_RUNNABLE = ("WAITING", "PREEMPTED")
+
+
+class RankedWaiting(RequestQueue):
+    """The seam between vLLM's scheduler and `RankedQueue`.
+
+    `seat_of(vllm_request)` gives what a policy may see of it, with attained tokens up to date.
+    `now` stands still while a step is scheduled, so that whom vLLM peeked at is whom it pops. A
+    policy that raises is replaced by first come, first served, for good.
+    """
+
+    def __init__(self, policy: Policy, seat_of: Callable[[Any], Request], tally: Tally) -> None:
+        self.now = 0.0
+        self._seat_of = seat_of
+        self._tally = tally
+        self._ranked = RankedQueue(policy)
+        self._requests: dict[int, Any] = {}
+        self._seats: dict[str, Request] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """The order in force."""
+        return self._ranked.policy
+
+    @property
+    def servers(self) -> int:
+        """Requests that the engine runs at once, for policies that see the queue."""
+        return self._ranked.backlog.servers
+
+    @servers.setter
+    def servers(self, count: int) -> None:
+        self._ranked.backlog.servers = count
+
+    def add_request(self, request: Any) -> None:
+        """Let a request wait."""
+        seat = self._seat_of(request)
+        self._requests[seat.id] = request
+        self._seats[request.request_id] = seat
+        try:
+            self._ranked.push(seat, self.now)
+        except Exception as error:  # noqa: BLE001  # a policy may raise anything
+            self.give_up(error)
+
+    def peek_request(self) -> Any:
+        """Return the request to serve next. Raises IndexError if nobody waits."""
+        return self._requests[self._head().id]
+
+    def pop_request(self) -> Any:
+        """Remove and return the request that `peek_request` names."""
+        request = self._requests[self._head().id]
+        if request.status.name not in _RUNNABLE or request.num_stale_output_tokens:
+            self.discard(request)  # vLLM only skips it
+        else:
+            seat = self._seats.pop(request.request_id)
+            self._ranked.take(seat.id, self.now)
+            del self._requests[seat.id]
+        return request
+
+    def set_aside(self) -> Any:
+        """Remove and return the head, which is only looked past and will be prepended again."""
+        request = self.peek_request()
+        self.discard(request)
+        return request
+
+    def prepend_request(self, request: Any) -> None:
+        """Let a preempted or skipped request wait again, at its rank: vLLM's front is not ours."""
+        self.add_request(request)
+
+    def prepend_requests(self, requests: Iterable[Any]) -> None:
+        """Let all of them wait again."""
+        for request in requests:
+            self.add_request(request)
+
+    def remove_request(self, request: Any) -> None:
+        """Remove one request. Raises ValueError if it does not wait here."""
+        if not self.discard(request):
+            raise ValueError(f"request {request.request_id} does not wait")
+
+    def remove_requests(self, requests: Iterable[Any]) -> None:
+        """Remove those of them who wait here."""
+        for request in requests:
+            self.discard(request)
+
+    def discard(self, request: Any) -> bool:
+        """Remove a request if it waits here; say whether it did."""
+        seat = self._seats.pop(request.request_id, None)
+        if seat is None:
+            return False
+        self._ranked.discard(seat.id)
+        del self._requests[seat.id]
+        return True
+
+    def foretell(self, seat: Request, prediction: Any) -> None:
+        """Give a waiting request another prediction, and the rank that follows from it."""
+        # Out and in again: a queue that counts its backlog takes out what it put in.
+        self._ranked.discard(seat.id)
+        seat.prediction = prediction
+        try:
+            self._ranked.push(seat, self.now)
+        except Exception as error:  # noqa: BLE001  # a policy may raise anything
+            self.give_up(error)
+
+    def key_of(self, seat: Request) -> tuple[float, float, int]:
+        """Rank that a request has, or would have, now; smaller first."""
+        try:
+            return (float(self.policy.key(seat, self.now)), seat.arrival_s, seat.id)
+        except Exception as error:  # noqa: BLE001  # a policy may raise anything
+            self.give_up(error)
+            return (seat.arrival_s, seat.arrival_s, seat.id)
+
+    def give_up(self, error: Exception) -> None:
+        """Go on with first come, first served."""
+        self._tally.fault("the policy", error, "the queue is first come, first served from now on")
+        self._ranked = RankedQueue(FCFS())
+        for seat in self._seats.values():
+            self._ranked.push(seat, self.now)
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __contains__(self, request: object) -> bool:
+        return getattr(request, "request_id", None) in self._seats
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate in order; for reports and checks."""
+        for seat in sorted(self._ranked, key=lambda seat: self._ranked.rank(seat.id)):
+            yield self._requests[seat.id]
+
+    def _head(self) -> Request:
+        try:
+            head = self._ranked.peek(self.now)
+        except Exception as error:  # noqa: BLE001  # a policy may raise anything
+            self.give_up(error)
+            head = self._ranked.peek(self.now)
+        if head is None:
+            raise IndexError("nobody waits")
+        return head

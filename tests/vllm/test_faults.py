@@ -1,0 +1,105 @@
+"""What may go wrong inside a step, and that it never stops one."""
+
+from __future__ import annotations
+
+import pytest
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+
+import lengthwise.vllm.order
+import lengthwise.vllm.scheduler
+from lengthwise.errors import ConfigError
+from lengthwise.policies import SJF
+from lengthwise.vllm import LengthwiseScheduler
+from tests.vllm.rig import Job, Run, jobs_of, make_scheduler
+
+
+@pytest.mark.parametrize("answer", ["raises", "text", "nan"])
+def test_a_bad_predictor_stops_nothing(model, settings, monkeypatch, caplog, answer):
+    """A predictor that raises or answers nonsense: the mean stands in, counted, logged once."""
+    settings(policy="sjf")
+
+    class FakePredictor:
+        name = "fake"
+
+        def predict(self, prompt):
+            if answer == "raises":
+                raise OSError("no")
+            return "12" if answer == "text" else float("nan")
+
+    class FakeTokenizer:
+        all_special_ids = ()
+
+        def decode(self, ids):
+            return "x"
+
+    monkeypatch.setattr(lengthwise.vllm.order, "load_predictor", lambda name: FakePredictor())
+    monkeypatch.setattr(lengthwise.vllm.scheduler, "_tokenizer_of", lambda config: FakeTokenizer)
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    for i in range(20):
+        run.add(Job(id=i, output=4))
+    forecasts = run.scheduler.lengthwise.forecasts
+    forecasts.close()
+    forecasts._thread.join(10)
+    run.serve([])
+    tally = run.scheduler.lengthwise.tally
+    assert [*run.first_s] == [f"r{i}" for i in range(20)]
+    assert tally.faults == {"the predictor": 20}
+    assert tally.fallbacks == {"late": 20}
+    assert len([r for r in caplog.records if "the predictor" in r.getMessage()]) == 1
+
+
+def test_no_tokenizer_is_first_come_first_served(model, settings):
+    """Where vLLM has no tokenizer there is no text, and the queue goes on without predictions."""
+    settings(policy="sjf")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=2))
+    run.serve([Job(id=i, output=4) for i in range(20)])
+    assert [*run.first_s] == [f"r{i}" for i in range(20)]
+    run.scheduler.lengthwise.forecasts._thread.join(10)
+    assert run.scheduler.lengthwise.tally.faults == {"loading the predictor": 1}
+
+
+@pytest.mark.parametrize("after", [0, 1, 37, 150])
+@pytest.mark.parametrize("answer", ["raises", "nan", "text"])
+def test_a_policy_that_raises_never_stops_a_step(
+    model, settings, monkeypatch, caplog, answer, after
+):
+    """At any moment: the queue goes on first come, first served, counted, logged once."""
+    settings(policy="sjf", trust_length_hints=1, predictor="none", victim="policy")
+    calls = []
+
+    def key(self, seat, now):
+        calls.append(1)
+        if len(calls) <= after:
+            return seat.size_tokens
+        if answer == "raises":
+            raise ZeroDivisionError
+        return float("nan") if answer == "nan" else "soon"
+
+    monkeypatch.setattr(SJF, "key", key)
+    run = Run(make_scheduler(LengthwiseScheduler, model, blocks=60)).serve(jobs_of())
+    tally = run.scheduler.lengthwise.tally
+    assert len(run.last_s) == 200
+    assert tally.faults["the policy"] == 1
+    assert len([r for r in caplog.records if "the policy" in r.getMessage()]) == 1
+    if not after:
+        stock = Run(make_scheduler(Scheduler, model, blocks=60)).serve(jobs_of())
+        assert run.steps == stock.steps
+
+
+def test_an_unknown_version_is_refused_by_name(model, settings, monkeypatch):
+    """Both versions and the way around are in the message; the way around works."""
+    settings(policy="fcfs")
+    monkeypatch.setattr("vllm.__version__", "0.99.1")
+    with pytest.raises(ConfigError, match=r"0\.99\.1.*0\.32.*ALLOW_VLLM_VERSION=0\.99"):
+        make_scheduler(LengthwiseScheduler, model)
+    settings(policy="fcfs", allow_vllm_version="0.99")
+    assert make_scheduler(LengthwiseScheduler, model)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_disabled_it_is_stock_vllm(model, settings, ahead):
+    """LENGTHWISE_DISABLE=1 gives vLLM's own class, whatever else is set."""
+    settings(disable=1, policy="no such thing")
+    scheduler = make_scheduler(LengthwiseScheduler, model, ahead=ahead)
+    assert type(scheduler) is (AsyncScheduler if ahead else Scheduler)

@@ -1,0 +1,148 @@
+"""End to end: client, our gateway, vLLM's server with our scheduler, SmolLM2."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from lengthwise.engines.embedded import free_port
+from tests.vllm.weights import smollm2
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextlib.contextmanager
+def child(command: list[str], url: str, log: Path, **environ: str):
+    """Run a server until the block ends; it must answer at `url` within two minutes."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("LENGTHWISE_")} | environ
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, *command], env=env, cwd=ROOT, stdout=sink, stderr=sink
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            assert process.poll() is None, log.read_text()[-3000:]
+            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310
+                break
+            time.sleep(0.2)
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    """VLLM's OpenAI server with our scheduler, one request at a time, and its side port."""
+    side = free_port()
+    with serve_engine(
+        tmp_path_factory.mktemp("engine") / "log",
+        "--scheduler-cls lengthwise.vllm.LengthwiseScheduler",
+        LENGTHWISE_POLICY="sjf",
+        LENGTHWISE_PREDICTOR="none",
+        LENGTHWISE_TRUST_LENGTH_HINTS="1",
+        LENGTHWISE_METRICS_PORT=str(side),
+    ) as url:
+        yield url, f"http://127.0.0.1:{side}/metrics"
+
+
+@contextlib.contextmanager
+def serve_engine(log: Path, schedules: str, **environ: str):
+    """Run vLLM's server, one request at a time, scheduled as these flags say."""
+    port = free_port()
+    flags = "--enforce-eager --max-model-len 512 --max-num-seqs 1 --dtype float32"
+    command = ["-m", "vllm.entrypoints.openai.api_server", "--model", str(smollm2())]
+    command += ["--kv-cache-memory-bytes", "128M", "--served-model-name", "smollm2"]
+    command += [*flags.split(), "--host", "127.0.0.1", "--port", str(port)]
+    command += schedules.split()
+    url = f"http://127.0.0.1:{port}/v1"
+    with child(command, f"{url}/models", log, VLLM_ENABLE_V1_MULTIPROCESSING="1", **environ):
+        yield url
+
+
+@pytest.fixture(scope="module")
+def gateway(engine, tmp_path_factory):
+    """Our gateway in front of it, letting eight through, in the order of their arrival."""
+    with serve_gateway(engine[0], tmp_path_factory.mktemp("gateway") / "log") as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serve_gateway(engine: str, log: Path):
+    """Run our gateway before an engine."""
+    port = free_port()
+    command = ["-m", "lengthwise", "serve", "--engine", engine, "--max-inflight", "8"]
+    command += ["--scheduling-policy", "fcfs", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}/v1"
+    with child(command, f"{url}/models", log):
+        yield url
+
+
+async def chat(
+    session: aiohttp.ClientSession, url: str, tokens: int, *, by_priority: bool = False
+) -> tuple[int, str]:
+    """Ask for exactly so many tokens, saying so in `vllm_xargs`."""
+    body = {
+        "model": "smollm2",
+        "messages": [{"role": "user", "content": f"Count to {tokens}."}],
+        "max_tokens": tokens,
+        "ignore_eos": True,
+        "temperature": 0,
+        "priority": tokens if by_priority else 0,
+        "vllm_xargs": {"lengthwise_output_tokens": tokens},
+    }
+    async with session.post(f"{url}/chat/completions", json=body) as response:
+        answer = await response.json()
+        assert response.status == 200, answer
+        return answer["usage"]["completion_tokens"], answer["choices"][0]["message"]["content"]
+
+
+async def order_of_answers(url: str, *, by_priority: bool = False) -> list[int]:
+    """Send longest first and say in which order the answers come."""
+    ended: list[int] = []
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(tokens: int) -> None:
+            found, text = await chat(session, url, tokens, by_priority=by_priority)
+            assert found == tokens
+            assert text
+            ended.append(tokens)
+
+        tasks = []
+        for tokens in (60, 50, 40, 30, 20, 10):
+            tasks.append(asyncio.create_task(ask(tokens)))
+            await asyncio.sleep(0.05)  # real time: requests must arrive in this order
+        await asyncio.gather(*tasks)
+    return ended
+
+
+async def test_short_answers_overtake_long_ones_inside_the_engine(gateway, engine):
+    """Sent longest first through a first-come gateway, they come back shortest first."""
+    assert await order_of_answers(gateway) == [60, 10, 20, 30, 40, 50]
+    async with aiohttp.ClientSession() as session, session.get(engine[1]) as response:
+        shown = await response.text()
+    assert 'lengthwise:request_success_total{model_name="smollm2",policy="sjf"} 6.0' in shown
+    assert "lengthwise:generation_tokens_total" in shown
+
+
+async def test_without_a_plug_in_priorities_do_it(tmp_path):
+    """Stock vLLM with `--scheduling-policy priority` goes by a length sent as `priority`."""
+    with serve_engine(tmp_path / "engine", "--scheduling-policy priority") as engine:
+        with serve_gateway(engine, tmp_path / "gateway") as url:
+            ended = await order_of_answers(url, by_priority=True)
+    assert ended == [60, 10, 20, 30, 40, 50]

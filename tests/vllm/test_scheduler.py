@@ -1,0 +1,249 @@
+"""vLLM's real scheduler with our order, fed by a fake runner."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+
+import lengthwise.vllm.order
+import lengthwise.vllm.scheduler
+from lengthwise.core.prediction import Prediction
+from lengthwise.core.request import Request as Seat
+from lengthwise.policies import SJF
+from lengthwise.vllm import LengthwiseAsyncScheduler, LengthwiseScheduler
+from tests.vllm.rig import Job, Run, jobs_of, make_scheduler
+
+CASES = {
+    "room": {},
+    "pressure": {"blocks": 40},
+    "first-chunk": {"blocks": 40, "reserve_full_isl": False},
+    "chunked": {"max_num_batched_tokens": 48},
+    "prefix-caching": {"prefix_caching": True, "blocks": 60},
+}
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("case", CASES)
+def test_first_come_first_served_is_stock_vllm_step_by_step(model, settings, case, ahead):
+    """Under `fcfs` every step schedules the same tokens of the same requests as stock vLLM."""
+    settings(policy="fcfs")
+    stock = AsyncScheduler if ahead else Scheduler
+    runs = [
+        Run(make_scheduler(cls, model, ahead=ahead, **CASES[case]), ahead=int(ahead)).serve(
+            jobs_of()
+        )
+        for cls in (stock, LengthwiseScheduler)
+    ]
+    assert isinstance(runs[1].scheduler, LengthwiseAsyncScheduler if ahead else LengthwiseScheduler)
+    assert runs[0].steps == runs[1].steps
+    assert runs[0].last_s == runs[1].last_s
+    assert runs[0].preempted == runs[1].preempted
+    assert len(runs[1].last_s) == 200
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
+def test_shortest_predicted_first(model, settings, ahead):
+    """Of those who wait, whose answer is predicted shortest is admitted first."""
+    settings(policy="sjf", trust_length_hints=1, predictor="none")
+    run = Run(
+        make_scheduler(LengthwiseScheduler, model, max_num_seqs=1, ahead=ahead), ahead=int(ahead)
+    )
+    run.serve([Job(id=i, output=n, hint=n) for i, n in enumerate((9, 3, 7, 1, 5))])
+    assert sorted(run.first_s, key=run.first_s.get) == ["r3", "r1", "r4", "r2", "r0"]
+
+
+def test_hints_count_only_where_trusted(model, settings):
+    """By default a client cannot jump the queue by stating a small length."""
+    settings(policy="sjf", predictor="constant")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    run.serve([Job(id=i, output=n, hint=n) for i, n in enumerate((9, 3, 7))])
+    assert [*run.first_s] == ["r1", "r2", "r0"], "the cap (max_tokens) still counts"
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    run.serve([Job(id=i, output=5, hint=n) for i, n in enumerate((9, 3, 7))])
+    assert [*run.first_s] == ["r0", "r1", "r2"]
+
+
+def test_vllms_priority_is_an_order_like_any_other(model, settings):
+    """LENGTHWISE_POLICY=priority goes by the body's `priority`, lower first, then by arrival."""
+    settings(policy="priority")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    run.serve([Job(id=i, priority=p) for i, p in enumerate((1, 0, 2, 0))])
+    assert [*run.first_s] == ["r1", "r3", "r0", "r2"]
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
+def test_whoever_goes_away_leaves_nothing_behind(model, settings, ahead):
+    """Aborted while waiting, running or preempted: all blocks come back and no seat stays."""
+    settings(policy="srpt", trust_length_hints=1, predictor="none", preemption_limit=0.8)
+    scheduler = make_scheduler(LengthwiseScheduler, model, blocks=40, ahead=ahead)
+    run = Run(scheduler, ahead=int(ahead))
+    free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+    for job in jobs_of(80):
+        run.add(job)
+    while scheduler.get_num_unfinished_requests():
+        run.step()
+        for request in (*scheduler.running[::5], *[*scheduler.waiting][:1]):
+            run.abort(request.request_id)
+    while run.in_flight:
+        run.finish(*run.in_flight.pop(0))
+    assert scheduler.kv_cache_manager.block_pool.get_num_free_blocks() == free
+    order = scheduler.lengthwise
+    for left in (scheduler.requests, order.seats, order._live, order._unpredicted, order._late):
+        assert not left
+    assert not len(order.waiting)
+    assert not order.tally.faults
+
+
+def test_no_step_reads_the_whole_queue(model, settings, monkeypatch):
+    """With 1,000 waiting, a step reads a handful of keys, not a thousand."""
+    settings(policy="sjf", trust_length_hints=1, predictor="none")
+    reads = []
+    key = SJF.key
+    monkeypatch.setattr(SJF, "key", lambda self, seat, now: reads.append(1) or key(self, seat, now))
+    run = Run(make_scheduler(LengthwiseScheduler, model))
+    for i in range(1000):
+        run.add(Job(id=i, output=5 + i % 50, hint=5 + i % 50))
+    assert len(reads) == 1000
+    for _ in range(50):
+        run.step()
+    assert len(reads) == 1000, "nobody's key is read again"
+
+
+def test_a_predicted_length_comes_later_and_counts(model, settings, monkeypatch):
+    """Requests wait with the fallback until the thread has predicted; then they move."""
+    settings(policy="sjf")
+    told = {3: 9.0, 4: 2.0, 5: 5.0}
+    done = threading.Semaphore(0)
+
+    class FakePredictor:
+        name = "fake"
+
+        def predict(self, prompt):
+            done.release()
+            return Prediction.point(told[int(prompt.messages[0].content)])
+
+    class FakeTokenizer:
+        all_special_ids = ()
+
+        def decode(self, ids):
+            return str(ids[0])
+
+    monkeypatch.setattr(lengthwise.vllm.order, "load_predictor", lambda name: FakePredictor())
+    monkeypatch.setattr(lengthwise.vllm.scheduler, "_tokenizer_of", lambda config: FakeTokenizer)
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    for i in range(3):
+        run.add(Job(id=i, output=20))
+    for _ in range(3):
+        assert done.acquire(timeout=10)
+    forecasts = run.scheduler.lengthwise.forecasts
+    forecasts.close()
+    forecasts._thread.join(10)
+    run.serve([])
+    assert [*run.first_s] == ["r1", "r2", "r0"]
+    assert not run.scheduler.lengthwise.tally.fallbacks
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
+def test_short_work_displaces_long_but_not_what_is_nearly_done(model, settings, ahead):
+    """TRAIL's limit: taken off before half of the predicted length, left alone after."""
+    settings(policy="srpt", trust_length_hints=1, predictor="none", preemption_limit=0.5)
+    for generated, displaced in ((10, 1), (60, 0)):
+        scheduler = make_scheduler(LengthwiseScheduler, model, max_num_seqs=1, ahead=ahead)
+        run = Run(scheduler, ahead=int(ahead))
+        run.add(Job(id=0, output=100, hint=100))
+        for _ in range(generated):
+            run.step()
+        run.add(Job(id=1, output=5, hint=5))
+        run.serve([])
+        assert scheduler.lengthwise.tally.displaced == displaced
+        assert (run.last_s["r1"] < run.last_s["r0"]) == bool(displaced)
+        assert run.scheduler.lengthwise.tally.faults == {}
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("policy", ["srpt", "gittins", "mlfq", "fastserve"])
+def test_displacing_loses_nothing(model, settings, policy, ahead):
+    """Under KV pressure and constant displacement, everybody gets exactly its tokens."""
+    settings(policy=policy, trust_length_hints=1, predictor="none", preemption_limit=0.8)
+    scheduler = make_scheduler(LengthwiseScheduler, model, blocks=60, ahead=ahead)
+    run = Run(scheduler, ahead=int(ahead)).serve(jobs_of())
+    assert len(run.last_s) == 200
+    assert scheduler.lengthwise.tally.displaced > 0
+    assert not scheduler.lengthwise.tally.faults
+
+
+def test_who_has_most_to_go_is_taken_off_first(model, settings):
+    """When KV blocks run out, the victim is the one with the longest predicted remainder."""
+    settings(policy="sjf", trust_length_hints=1, predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model, blocks=8, reserve_full_isl=False))
+    run.serve([Job(id=i, prompt=14, output=60, hint=h) for i, h in enumerate((60, 200, 50))])
+    assert run.preempted[0] == "r1"
+    settings(policy="sjf", trust_length_hints=1, predictor="none", victim="last")
+    run = Run(make_scheduler(LengthwiseScheduler, model, blocks=8, reserve_full_isl=False))
+    run.serve([Job(id=i, prompt=14, output=60, hint=h) for i, h in enumerate((60, 40, 50))])
+    assert run.preempted[0] == "r0", "admitted last, as the longest"
+
+
+def test_nobody_is_overtaken_past_its_bound(model, settings):
+    """`ssjf` at overload: whoever arrives after a request's bound is admitted after it."""
+    settings(policy="ssjf", trust_length_hints=1, predictor="none", s_per_token=0.01)
+    jobs = [
+        Job(id=i, arrival_s=i * 0.02, output=300 if i == 5 else 3, hint=300 if i == 5 else 3)
+        for i in range(1500)
+    ]
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1)).serve(jobs)
+    bound_s = jobs[5].arrival_s + 4 * 0.01 * 300
+    overtook = [
+        job for job in jobs if job.arrival_s > bound_s and run.first_s[job.name] < run.first_s["r5"]
+    ]
+    assert not overtook
+    assert run.first_s["r5"] > run.first_s["r100"], "and it does let the short ones by"
+
+
+def test_learnt_lengths_are_the_fallback(model, settings):
+    """What finished moves the mean that stands in for missing predictions."""
+    settings(policy="sjf", predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model))
+    before = run.scheduler.lengthwise.mean_tokens
+    run.serve([Job(id=i, output=4) for i in range(100)])
+    assert run.scheduler.lengthwise.mean_tokens < before / 4
+    assert run.scheduler.lengthwise.tally.generated_tokens == 400
+
+
+def test_a_step_at_a_thousand_waiting_costs_little(model, settings):
+    """The p99 of a step with 1,000 waiting stays within 4 ms; benchmarks/in_engine.py compares."""
+    settings(policy="ssjf", trust_length_hints=1, predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model))
+    for i in range(1200):
+        run.add(Job(id=i, output=5 + i % 50, hint=5 + i % 50))
+    took = []
+    while len(run.scheduler.waiting) > 1000:
+        began = time.perf_counter()
+        output = run.scheduler.schedule()
+        took.append(time.perf_counter() - began)
+        run.finish(output, {n: run.scheduler.requests[n] for n in output.num_scheduled_tokens})
+    took.sort()
+    assert len(took) > 30
+    assert took[int(0.95 * len(took))] < 0.004
+
+
+def test_a_seat_is_what_a_policy_expects(model, settings):
+    """The client's cap bounds the size, and a stated cap stands before it."""
+    settings(policy="sjf", trust_length_hints=1, predictor="none")
+    scheduler = make_scheduler(LengthwiseScheduler, model)
+    request = Run(scheduler).add(Job(id=0, prompt=11, output=30, hint=100))
+    seat = scheduler.lengthwise.seat_of(request)
+    assert isinstance(seat, Seat)
+    assert (seat.prompt_tokens, seat.max_tokens, seat.size_tokens) == (11, 30, 30)
+
+
+def test_vllm_finds_the_class_by_either_spelling():
+    """With a dot, as vLLM splits names, and with the colon of entry points."""
+    from vllm.utils.import_utils import resolve_obj_by_qualname
+
+    by_dot = resolve_obj_by_qualname("lengthwise.vllm.LengthwiseScheduler")
+    assert resolve_obj_by_qualname("lengthwise.vllm:LengthwiseScheduler") is by_dot

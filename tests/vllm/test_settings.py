@@ -1,0 +1,121 @@
+"""What an operator can get wrong; needs no vLLM."""
+
+from __future__ import annotations
+
+import pytest
+
+from lengthwise.errors import ConfigError
+from lengthwise.vllm.displace import Displacer
+from lengthwise.vllm.settings import Settings, is_set, read_settings
+from lengthwise.vllm.transcript import Transcript
+from lengthwise.vllm.version import TESTED, check_version
+
+
+def test_nothing_set_is_the_default():
+    """The default is our order, the shipped proxy, no trust in hints, and no displacement."""
+    assert read_settings({}) == Settings()
+    assert Settings().policy == "ssjf"
+    assert Settings().takes_off == "remaining"
+    assert Settings(policy="fcfs").takes_off == "policy"
+    assert not Settings(policy="fcfs").predicts
+
+
+def test_the_environment_wins_over_the_file(tmp_path):
+    """LENGTHWISE_CONFIG names a TOML; a variable of its own stands above it."""
+    path = tmp_path / "lengthwise.toml"
+    path.write_text('policy = "srpt"\npreemption-limit = 0.5\ntrust_length_hints = true\n')
+    environ = {"LENGTHWISE_CONFIG": str(path), "LENGTHWISE_PREEMPTION_LIMIT": "0.8"}
+    found = read_settings(environ)
+    assert (found.policy, found.preemption_limit, found.trust_length_hints) == ("srpt", 0.8, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"POLICY": "sfj"}, "did you mean 'sjf'"),
+        ({"POLICY": "edf"}, "deadline"),
+        ({"PREDICTOR": "defualt"}, "did you mean 'default'"),
+        ({"TRUST_LENGTH_HINTS": "maybe"}, "allowed: 0, 1"),
+        ({"PREEMPTION_LIMIT": "1.5", "POLICY": "srpt"}, "0, 1"),
+        ({"PREEMPTION_LIMIT": "0.5"}, "never displaces"),
+        ({"PREEMPTION_LIMIT": "some", "POLICY": "srpt"}, "must be a number"),
+        ({"VICTIM": "longest"}, "allowed: auto"),
+        ({"S_PER_TOKEN": "0"}, "must be positive"),
+        ({"S_PER_TOKEN": "nan"}, "must be positive"),
+        ({"METRICS_PORT": "70000"}, "65535"),
+        ({"CONFIG": "/no/such/file.toml"}, "No such file"),
+    ],
+)
+def test_a_wrong_setting_is_refused_at_start(environ, says):
+    """The message names the setting, its value and what is allowed."""
+    with pytest.raises(ConfigError, match=says):
+        read_settings({f"LENGTHWISE_{name}": value for name, value in environ.items()})
+
+
+@pytest.mark.parametrize("text", ['polcy = "sjf"', "policy = "])
+def test_a_wrong_file_is_refused_at_start(tmp_path, text):
+    """An unknown key or broken TOML is named with the file."""
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"wrong\.toml"):
+        read_settings({"LENGTHWISE_CONFIG": str(path)})
+
+
+def test_switches_are_read_strictly():
+    """LENGTHWISE_DISABLE=1 is yes, nothing and 0 are no, and anything else is an error."""
+    assert is_set({"LENGTHWISE_DISABLE": "1"}, "DISABLE")
+    assert not is_set({"LENGTHWISE_DISABLE": "0"}, "DISABLE")
+    assert not is_set({}, "DISABLE")
+    with pytest.raises(ConfigError, match="DISABLE"):
+        is_set({"LENGTHWISE_DISABLE": "please"}, "DISABLE")
+
+
+@pytest.mark.parametrize("allowed", ["1", "0.99", "0.99.3"])
+def test_only_tested_versions_run(allowed):
+    """An unknown version is refused by name, and let through where the operator says so."""
+    check_version(f"{TESTED[0]}.7", allowed=None)
+    with pytest.raises(ConfigError, match=rf"0\.99\.3.*{TESTED[0]}"):
+        check_version("0.99.3", allowed="0.98")
+    check_version("0.99.3", allowed=allowed)
+
+
+class FakeTokenizer:
+    """Words as tokens; those in brackets are special."""
+
+    def __init__(self, text: str) -> None:
+        self.words = text.split(" ")
+        self.all_special_ids = {i for i, w in enumerate(self.words) if w.startswith("<")}
+
+    def decode(self, ids):
+        return " ".join(self.words[i] for i in ids)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<s> system\nBe brief. <e> \n <s> user\nHow are you? <e> \n <s> assistant\n",
+        "<b> <h> system <eh> \n\nBe brief. <e> <h> user <eh> \n\nHow are you? <e> <h> assistant",
+    ],
+    ids=["chatml", "llama-3"],
+)
+def test_roles_are_read_out_of_a_chat_template(text):
+    """Who said what is found again in the token ids, whichever way the template marks it."""
+    tokenizer = FakeTokenizer(text)
+    prompt = Transcript(tokenizer).read(range(len(tokenizer.words)))
+    assert prompt.messages == (("system", "Be brief."), ("user", "How are you?"))
+
+
+def test_a_plain_prompt_is_the_users():
+    """Without roles the text is one user message, and a very long one keeps head and tail."""
+    tokenizer = FakeTokenizer("say yes")
+    assert Transcript(tokenizer).read([0, 1]).messages == (("user", "say yes"),)
+    tokenizer = FakeTokenizer(" ".join(["a"] + ["b"] * 30_000 + ["c"]))
+    content = Transcript(tokenizer).read(range(30_002)).messages[0].content
+    assert content.startswith("a b")
+    assert content.endswith("b c")
+    assert len(content) < 20_000
+
+
+def test_the_displacer_is_importable_without_vllm():
+    """What decides is plain Python; only the seams need vLLM."""
+    assert Displacer.__doc__
