@@ -51,19 +51,32 @@ def shuffled(count, seed):
 def test_without_censoring_tau_is_kendalls_tau_b():
     """Ties on either side count as scipy's tau-b counts them."""
     rng = random.Random(1)
-    seen = [Seen(rng.randint(1, 9), 9, rng.randint(1, 9), False) for _ in range(80)]
+    seen = [Seen(rng.randint(1, 9), 9, rng.randint(1, 9), censored=False) for _ in range(80)]
     expected = kendalltau([r.median for r in seen], [r.tokens for r in seen]).statistic
     assert rank(seen).tau == pytest.approx(expected)
 
 
 def test_a_cut_row_is_longer_than_what_ended_before_it_and_not_compared_with_the_rest():
     """Two answers cut at the cap say nothing of each other; one that ended earlier is shorter."""
-    ended = [Seen(10, 20, 5, False), Seen(20, 40, 30, False)]
-    assert rank([*ended, Seen(30, 60, 30, True)]).tau == 1
+    ended = [Seen(10, 20, 5, censored=False), Seen(20, 40, 30, censored=False)]
+    assert rank([*ended, Seen(30, 60, 30, censored=True)]).tau == 1
     # Cut at 10: longer than 5 for sure, and 30 is left open.
-    assert rank([*ended, Seen(1, 60, 10, True)]).tau == pytest.approx(0)
-    assert math.isnan(rank([Seen(1, 2, 9, True), Seen(2, 4, 9, True), Seen(3, 6, 9, True)]).tau)
-    assert rank([*ended, Seen(15, 3, 9, False), Seen(1, 60, 10, True)], censored=False).tau == 1
+    assert rank([*ended, Seen(1, 60, 10, censored=True)]).tau == pytest.approx(0)
+    assert math.isnan(
+        rank(
+            [
+                Seen(1, 2, 9, censored=True),
+                Seen(2, 4, 9, censored=True),
+                Seen(3, 6, 9, censored=True),
+            ]
+        ).tau
+    )
+    assert (
+        rank(
+            [*ended, Seen(15, 3, 9, censored=False), Seen(1, 60, 10, censored=True)], censored=False
+        ).tau
+        == 1
+    )
 
 
 def test_z_is_what_chance_makes_of_it():
@@ -79,8 +92,8 @@ def test_z_is_what_chance_makes_of_it():
 
 def test_coverage_of_cut_rows_is_the_product_limit_estimate():
     """Ten answers, p90 at 10: eight ended before it, one was cut before it, one went past."""
-    seen = [Seen(5, 10, k, False) for k in range(1, 9)]
-    seen += [Seen(5, 10, 4.5, True), Seen(5, 10, 20, False)]
+    seen = [Seen(5, 10, k, censored=False) for k in range(1, 9)]
+    seen += [Seen(5, 10, 4.5, censored=True), Seen(5, 10, 20, censored=False)]
     # At risk before each ending: 10 9 8 7, then the cut leaves, 5 4 3 2.
     beyond = 9 / 10 * 8 / 9 * 7 / 8 * 6 / 7 * 4 / 5 * 3 / 4 * 2 / 3 * 1 / 2
     assert coverage(seen) == pytest.approx(1 - beyond)
@@ -90,7 +103,9 @@ def test_coverage_of_cut_rows_is_the_product_limit_estimate():
 
 def test_level_is_the_median_ratio():
     """Answers twice as long as predicted give 2."""
-    assert level([Seen(10, 20, 20, False), Seen(5, 9, 10, False)]) == pytest.approx(2)
+    assert level(
+        [Seen(10, 20, 20, censored=False), Seen(5, 9, 10, censored=False)]
+    ) == pytest.approx(2)
 
 
 def test_it_trips_within_200_rows_of_shuffled_labels_and_recovers():
@@ -125,7 +140,7 @@ def test_it_does_not_trip_on_another_chat_model():
 
 def test_it_does_not_trip_on_what_cannot_be_compared():
     """All answers at the cap, or one prediction for all: no news, so nothing changes."""
-    for row in (Seen(7, 9, 64, True), Seen(7, 9, 64, False)):
+    for row in (Seen(7, 9, 64, censored=True), Seen(7, 9, 64, censored=False)):
         watch = Watch()
         assert not any(watch.add(row) for _ in range(400))
 
@@ -164,7 +179,11 @@ def test_the_stand_in_stays_the_same_while_it_lasts():
 
 def test_what_is_no_row_is_refused():
     """NaN and negative lengths are bugs of the host; a rule out of order is one of the caller."""
-    for row in (Seen(math.nan, 1, 1, False), Seen(1, 1, -1, False), Seen(1, 1, math.inf, False)):
+    for row in (
+        Seen(math.nan, 1, 1, censored=False),
+        Seen(1, 1, -1, censored=False),
+        Seen(1, 1, math.inf, censored=False),
+    ):
         with pytest.raises(ValueError, match="not a finished row"):
             Watch().add(row)
     with pytest.raises(ValueError, match="harm_rows"):
@@ -175,7 +194,7 @@ def test_what_is_no_row_is_refused():
 
 def test_the_usual_lengths_are_quantiles_of_what_came():
     """The stand-in is a distribution around the median of the rows."""
-    usually = usual([Seen(1, 1, tokens, False) for tokens in range(1, 100)])
+    usually = usual([Seen(1, 1, tokens, censored=False) for tokens in range(1, 100)])
     assert usually.quantile(0.5) == pytest.approx(50)
 
 
@@ -214,7 +233,7 @@ class Watched:
     def ended(self, id_):
         """Show the watch a finished job."""
         own = self.said[id_].quantile(0.5)
-        self.watch.add(Seen(own, own, self.lengths[id_], False))
+        self.watch.add(Seen(own, own, self.lengths[id_], censored=False))
 
 
 class WatchedHost(JobHost):

@@ -46,8 +46,9 @@ class Rule:
     """When to stop believing, and when to begin again.
 
     150 rows of a proxy with tau .28 give z of 5, of one that ranks nothing 0 +- 1. `trip_z` is the
-    one-sided 5 % point, looked at at every eighth row (it costs 0.2 ms); `harm_z` ends an order that is plainly reversed early; `recover_z` is
-    asked of a proxy that has been useless, so that chance does not bring it back.
+    one-sided 5 % point; `harm_z` ends an order that is plainly reversed early; `recover_z` is
+    asked of a proxy that has been useless, so that chance does not bring it back. The test costs
+    0.2 ms, so it is made at each `every`th row.
     """
 
     window: int = 150

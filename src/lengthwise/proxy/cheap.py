@@ -221,6 +221,8 @@ def _line(shipped: Array, y: Array, objective: Objective) -> Array:
     if objective not in ("regression", "quantile"):
         return np.zeros(2)
     centred = shipped - shipped.mean()
+    if not np.any(centred):  # hidden: who may not read the text may not read its score
+        return np.array([float(y.mean()), 0.0])
     prior = LINE_ROWS * LINE_VARIANCE
     slope = (float(centred @ y) + prior) / (float(centred @ centred) + prior)
     slope = min(max(slope, 0.0), 2.0)
