@@ -81,9 +81,16 @@ def test_serve_gets_the_embedded_engines_options_or_the_foreign_engines():
     own = parse("--slots", "4", "--predictor", "p").serve_arguments()
     assert own == (
         "--slots", "4", "--threads", "1", "--ctx-per-slot", "2048", "--predictor", "p",
+        "--no-log",
     )  # fmt: skip
     foreign = parse("--engine", "http://e/v1", "--slots", "4").serve_arguments()
-    assert foreign == ("--engine", "http://e/v1", "--max-inflight", "4")
+    assert foreign == ("--engine", "http://e/v1", "--max-inflight", "4", "--no-log")
+
+
+def test_runs_learn_nothing_from_each_other_but_may_keep_a_log():
+    """Without a path there is no log; with one it is only written."""
+    words = parse("--log-path", "l.sqlite3").serve_arguments()
+    assert words[-3:] == ("--no-learn", "--log-path", "l.sqlite3")
 
 
 async def test_a_load_on_one_url_prints_and_saves_vllms_summary(tmp_path, capsys):
@@ -231,7 +238,8 @@ def test_an_engines_key_reaches_its_gateway(monkeypatch):
     """`--api-key-env` with `--engine` is handed on by name, not by value."""
     monkeypatch.setenv("ENGINE_KEY", "canary")
     options = parse("--compare", "fcfs", "--engine", "http://e/v1", "--api-key-env", "ENGINE_KEY")
-    assert options.serve_arguments()[-2:] == ("--engine-api-key-env", "ENGINE_KEY")
+    given = options.serve_arguments()
+    assert given[given.index("--engine-api-key-env") + 1] == "ENGINE_KEY"
 
 
 def test_a_calibration_that_was_stored_without_a_rate_is_measured_again(system, tmp_path):

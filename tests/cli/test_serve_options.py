@@ -181,3 +181,21 @@ def test_the_same_engine_twice_is_refused(served):
     """With or without a slash at the end it is the same engine."""
     with pytest.raises(ConfigError, match="the same engine twice"):
         served("--engine", URL, "--engine", f"{URL}/", "--max-inflight", "2")
+
+
+def test_the_request_log_lies_in_the_state_folder_unless_told_otherwise(
+    served, monkeypatch, tmp_path
+):
+    """One file a port; another place, or none; a port of chance has none."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    words = ("--engine", URL, "--max-inflight", "1")
+    assert served(*words).log_path == str(tmp_path / "lengthwise" / "gateway-8000.sqlite3")
+    assert served(*words, "--log-path", "here").log_path == "here"
+    assert served(*words, "--no-log").log_path is None
+    assert served(*words, "--port", "0").log_path is None
+    assert not served(*words, "--no-learn").learn
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert served(*words).log_path.startswith("/home/somebody/.local/state/lengthwise/")
+    with pytest.raises(ConfigError, match="--no-log"):
+        served(*words, "--no-log", "--log-path", "here")

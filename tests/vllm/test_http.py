@@ -87,7 +87,7 @@ def serve_gateway(engine: str, log: Path):
     """Run our gateway before an engine."""
     port = free_port()
     command = ["-m", "lengthwise", "serve", "--engine", engine, "--max-inflight", "8"]
-    command += ["--scheduling-policy", "fcfs", "--port", str(port)]
+    command += ["--scheduling-policy", "fcfs", "--port", str(port), "--no-log"]
     url = f"http://127.0.0.1:{port}/v1"
     with child(command, f"{url}/models", log):
         yield url

@@ -54,6 +54,7 @@ class BenchOptions:
     ctx_per_slot: int
     model_path: Path | None
     engine: str | None
+    log_path: Path | None
 
     @classmethod
     def parse(cls, options: dict[str, Any]) -> BenchOptions:
@@ -121,6 +122,10 @@ class BenchOptions:
                 arguments += ["--model-path", str(self.model_path)]
         if self.predictor:
             arguments += ["--predictor", self.predictor]
+        # A run must not learn from the one before it: every contender meets the same predictor.
+        arguments += ["--no-log"] if self.log_path is None else ["--no-learn"]
+        if self.log_path is not None:
+            arguments += ["--log-path", str(self.log_path)]
         return tuple(arguments)
 
 

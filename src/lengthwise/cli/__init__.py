@@ -17,6 +17,7 @@ VERBS = {
     "sweep": "lengthwise.cli.sweep",
     "convert": "lengthwise.cli.convert",
     "predict": "lengthwise.cli.predict",
+    "log": "lengthwise.cli.log",
     "train": "lengthwise.cli.train",
     "evaluate": "lengthwise.cli.evaluate",
     "calibrate": "lengthwise.cli.calibrate",

@@ -163,6 +163,12 @@ COMPARISON = _options(
     ),
     click.option("--ctx-per-slot", type=click.IntRange(256), default=2048, show_default=True),
     click.option("--model-path", type=click.Path(path_type=Path), help="Another GGUF to embed."),
+    click.option(
+        "--log-path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Keep the gateways' request log of all runs in this file, to train a predictor from "
+        "and compare again with --predictor. [default: no log]",
+    ),
     click.option("--engine", help="Compare in front of this engine instead of the embedded one."),
 )
 

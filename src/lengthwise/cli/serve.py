@@ -15,6 +15,7 @@ from rich.console import Console
 
 from lengthwise.cli.config_file import config_option
 from lengthwise.cli.engine_options import engines_of, origin_of, refuse_embedded_options
+from lengthwise.cli.state import log_path_of
 from lengthwise.cli.welcome import welcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
@@ -117,6 +118,25 @@ really runs at once, so that the rest waits here, where it is put in order.
     "repeat it for more.  [default: none may]",
 )
 @click.option(
+    "--log-path",
+    type=click.Path(dir_okay=False),
+    default=None,
+    help="Request log (SQLite): features, prediction and outcome of every request, no text. What "
+    "is learnt from it lies beside it.  [default: STATE/lengthwise/gateway-PORT.sqlite3, where "
+    "STATE is $XDG_STATE_HOME or ~/.local/state; none with --port 0]",
+)
+@click.option("--no-log", is_flag=True, help="Write no request log, and so learn nothing.")
+@click.option(
+    "--log-prompts", is_flag=True, help="Write the prompts' text, too, into the request log."
+)
+@click.option(
+    "--learn/--no-learn",
+    default=True,
+    show_default=True,
+    help="Refit the default predictor to each served model from its own log, in a background "
+    "process; needs lengthwise[learn].",
+)
+@click.option(
     "--drain-s",
     type=click.FloatRange(min=0),
     default=None,
@@ -171,6 +191,7 @@ def command(
     ctx_per_slot: int,
     model_path: str | None,
     until_stdin_closes: bool,
+    no_log: bool,
     **gateway: Any,
 ) -> None:
     """Serve a model with short answers first.
@@ -182,6 +203,7 @@ def command(
         if seconds is not None and not math.isfinite(seconds):
             raise ConfigError(f"{name} must be a finite number of seconds, not {seconds}")
     find_system(gateway["scheduling_policy"], carried=())
+    gateway["log_path"] = log_path_of(no_log=no_log, **gateway)
     gateway["cors_origins"] = tuple(map(origin_of, cors_origin))
     if until_stdin_closes:
         threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()

@@ -25,6 +25,9 @@ def welcome(url: str, config: GatewayConfig, embedded: EmbeddedEngine | None) ->
         )
     else:
         rows += [("engine", engine.url) for engine in config.engines]
+    if config.log_path is not None:
+        kept = "with prompts" if config.log_prompts else "no text"
+        rows.append(("log", f"{config.log_path} ({kept}; --no-log turns it off)"))
     rows += [("try it", curl), ("metrics", f"{url}/metrics")]
     if embedded:
         rows.append(("yours", "lengthwise serve --engine http://HOST:PORT/v1 --max-inflight N"))

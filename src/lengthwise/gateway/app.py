@@ -27,11 +27,13 @@ from lengthwise.gateway.exchange import Desk, Exchange
 from lengthwise.gateway.fleet import Fleet
 from lengthwise.gateway.forecast import Forecaster
 from lengthwise.gateway.guard import GuardedServer
+from lengthwise.gateway.learning import Learning
 from lengthwise.gateway.lingering import Lingerers
 from lengthwise.gateway.metrics import Metrics
 from lengthwise.gateway.parse import ParsedRequest, parse
 from lengthwise.gateway.refusals import Refusals
 from lengthwise.gateway.routes import MethodError, Routes
+from lengthwise.gateway.served import Foreseen, PerModel
 from lengthwise.predictors import load_predictor
 from lengthwise.systems import find_system
 
@@ -67,6 +69,7 @@ class Gateway:
         if not config.engines:
             raise ConfigError("a gateway needs at least one engine")
         self.predictor = predictor or load_predictor(config.predictor)
+        self._per_model = PerModel(self.predictor)
         self.metrics = Metrics(self.system.name)
         self.url = ""
         self._rng = rng or random.Random()  # noqa: S311  # spreads retries and names requests
@@ -92,9 +95,11 @@ class Gateway:
         self.fleet = Fleet(config, self.driver)
         self._refusal = Refusals(self.fleet, self.driver, self._rng)
         self.forecaster = Forecaster(
-            self.predictor, config.prediction_deadline_s, self.metrics.fell_back
+            self._per_model, config.prediction_deadline_s, self.metrics.fell_back
         )
         await self.fleet.start()
+        self.learning = Learning(config, self.system.name, self._per_model, self.metrics)
+        await self.learning.start(lambda: self.fleet.models)
         self.metrics.start(
             lambda: self.fleet.model_name,
             waiting=lambda: len(scheduler.waiting),
@@ -116,6 +121,7 @@ class Gateway:
             observe_tokens=self.forecaster.observe,
             refusal=self._refusal,
             lingerers=self._lingerers,
+            record=self.learning.record,
         )
         self.url = await self._listen()
         return self.url
@@ -149,6 +155,8 @@ class Gateway:
         if hasattr(self, "fleet"):
             await self.fleet.stop()
             self.forecaster.close()
+        if hasattr(self, "learning"):
+            await self.learning.close()
         self._parser.shutdown(wait=False, cancel_futures=True)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -194,14 +202,14 @@ class Gateway:
         else:
             parsed = await self._loop.run_in_executor(self._parser, lambda: parse(body, chat=chat))
         self._check_slots(parsed)
-        prediction = await self._predict(request, parsed)
+        foreseen = await self._predict(request, parsed)
         if self._draining:
             raise self._refusal(Outcome.SHUTDOWN)
         ttl_s = self.config.queue_ttl_s
         core = Request(
             id=next(self._ids),
             arrival_s=arrival_s,
-            prediction=prediction,
+            prediction=foreseen.used,
             model=parsed.prompt.model,
             prompt_tokens=parsed.prompt_tokens,
             max_tokens=parsed.max_tokens,
@@ -217,6 +225,8 @@ class Gateway:
             path="/chat/completions" if chat else "/completions",
             stream=parsed.stream,
             own=own,
+            prompt=parsed.prompt,
+            foreseen=foreseen,
         )
         try:
             return await exchange.serve()
@@ -233,15 +243,15 @@ class Gateway:
                 param="n",
             )
 
-    async def _predict(self, request: web.BaseRequest, parsed: ParsedRequest) -> Prediction:
+    async def _predict(self, request: web.BaseRequest, parsed: ParsedRequest) -> Foreseen:
         hint = parsed.hint_tokens or hdr.length_hint(request.headers)
         if hint and self.config.trust_length_hints:
-            return Prediction.point(hint)
+            return Foreseen(used=Prediction.point(hint))
         began_s = self._loop.time()
-        prediction = await self.forecaster.predict(parsed.prompt)
+        foreseen = await self.learning.foresee(self.forecaster, parsed.prompt)
         self.metrics.prediction_latency.observe(self._loop.time() - began_s)
-        self.metrics.predicted_tokens.observe(prediction.mean)
-        return prediction
+        self.metrics.predicted_tokens.observe(foreseen.used.mean)
+        return foreseen
 
     # --- endings --------------------------------------------------------------------------
 

@@ -40,3 +40,6 @@ class GatewayConfig:
     probe_interval_s: float = 1.0
     max_connections: int = 4096
     drain_s: float = 30.0
+    log_path: str | None = None
+    log_prompts: bool = False
+    learn: bool = True

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from lengthwise.errors import RequestError
     from lengthwise.gateway.fleet import Fleet
     from lengthwise.gateway.metrics import Metrics
+    from lengthwise.gateway.served import Foreseen
+    from lengthwise.predictors.base import Prompt
 
 MAX_ANSWER_BYTES: Final = 64 * 2**20
 #: What is relayed at once: a client that does not read holds up the engine after the write buffer
@@ -50,6 +52,7 @@ class Desk:
     observe_tokens: Callable[[float], None]
     refusal: Callable[[Outcome], RequestError]
     lingerers: Lingerers
+    record: Callable[[Exchange, Outcome], None]
 
 
 class Exchange:
@@ -65,6 +68,8 @@ class Exchange:
         path: str,
         stream: bool,
         own: Mapping[str, str],
+        prompt: Prompt,
+        foreseen: Foreseen,
     ) -> None:
         self.desk = desk
         self.request = request
@@ -73,8 +78,11 @@ class Exchange:
         self.path = path
         self.stream = stream
         self.own = own
+        self.prompt = prompt
+        self.foreseen = foreseen
         self.tally = Tally()
         self.first_s: float | None = None
+        self.ended_s: float | None = None
         self._response: web.StreamResponse | None = None
         self._follows = desk.driver.scheduler.policy.rekey is Rekey.ON_PROGRESS
         self._loop = asyncio.get_running_loop()
@@ -111,6 +119,7 @@ class Exchange:
         finally:
             if not left:
                 self.desk.driver.leave(self.ticket)
+            self.desk.record(self, self.ticket.outcome or Outcome.CANCELLED)
 
     async def _serve(self) -> web.StreamResponse:
         engine, answer = await self._open()
@@ -201,7 +210,7 @@ class Exchange:
 
     def _finish(self, engine: Engine, answer: aiohttp.ClientResponse) -> None:
         """Free the slot of an engine that is done, before the client has read the rest."""
-        now = self._loop.time()
+        now = self.ended_s = self._loop.time()
         desk, core, tally = self.desk, self.ticket.request, self.tally
         if answer.status in _DOWN_STATUSES:
             desk.fleet.failed(engine.url, refused=False)

@@ -62,6 +62,11 @@ class Fleet:
         return self._models[0] if self._models else ""
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """What the engines list; empty until one has answered."""
+        return self._models
+
+    @property
     def models_json(self) -> bytes | None:
         """The answer to GET /v1/models, as an engine gave it; None while all are down."""
         ups = (m.engine.models_json for m in self._members.values() if m.up)

@@ -59,9 +59,14 @@ class Forecaster:
 
     async def predict(self, prompt: Prompt) -> Prediction:
         """Return the predictor's answer, or the fallback if there is none in time."""
+        return await self.ask(prompt) or self.fallback(prompt)
+
+    async def ask(self, prompt: Prompt) -> Prediction | None:
+        """Return the predictor's answer; None, counted, if there is no sound one in time."""
         now = self._loop.time()
         if self._is_stuck(now):
-            return self._fall_back(prompt, "timeout")
+            self._on_fallback("timeout")
+            return None
         job = _Job(prompt, self._loop.create_future(), now)
         job.timer = self._loop.call_at(now + self.deadline_s, self._watch, job)
         self._jobs.put(job)
@@ -74,11 +79,16 @@ class Forecaster:
             case Prediction():
                 return job.result
             case None:
-                return self._fall_back(prompt, "timeout")
+                self._on_fallback("timeout")
             case Exception():
-                return self._fall_back(prompt, "error")
+                self._on_fallback("error")
             case _:
-                return self._fall_back(prompt, "invalid")
+                self._on_fallback("invalid")
+        return None
+
+    def fallback(self, prompt: Prompt) -> Prediction:
+        """Return what stands in for a prediction: the client's cap, else the mean so far."""
+        return Prediction.point(prompt.max_tokens or max(self.mean_tokens, 1.0))
 
     def observe(self, tokens: float) -> None:
         """Learn the length of a finished answer, for the fallback."""
@@ -87,10 +97,6 @@ class Forecaster:
     def close(self) -> None:
         """Let the thread end when it comes back."""
         self._jobs.put(None)
-
-    def _fall_back(self, prompt: Prompt, reason: str) -> Prediction:
-        self._on_fallback(reason)
-        return Prediction.point(prompt.max_tokens or max(self.mean_tokens, 1.0))
 
     def _is_stuck(self, now: float) -> bool:
         job = self._running

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
-import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -35,7 +33,6 @@ TOKEN_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20
 ERROR_BUCKETS = (-1000, -500, -200, -100, -50, -20, 0, 20, 50, 100, 200, 500, 1000)
 PREDICTION_BUCKETS_S = (5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 
-_TAU_WINDOW = 512
 _LABELS = ("policy",)
 
 
@@ -63,7 +60,6 @@ class Metrics:
     def __init__(self, policy: str) -> None:
         self.registry = CollectorRegistry()
         self._series = CollectorRegistry()
-        self._pairs: deque[tuple[float, float]] = deque(maxlen=_TAU_WINDOW)
         self._labels = {"policy": policy}
 
     def start(
@@ -77,9 +73,6 @@ class Metrics:
         self.registry.register(_Named(self._series, model_name))
         self._gauge("num_requests_waiting", "Requests in the queue.", waiting)
         self._gauge("num_requests_running", "Requests at the engines.", running)
-        self._gauge(
-            "prediction_kendall_tau", "Rank agreement, latest predictions and lengths.", self._tau
-        )
         self.ttft = self._histogram(
             "time_to_first_token_seconds", "First token - arrival.", TTFT_BUCKETS_S
         )
@@ -132,22 +125,11 @@ class Metrics:
 
     def compare(self, predicted_tokens: float, output_tokens: int) -> None:
         """Set a prediction, made under the client's cap, against what came."""
-        self._pairs.append((predicted_tokens, output_tokens))
         self._error_tokens.observe(predicted_tokens - output_tokens)
 
     def render(self) -> bytes:
         """Write the text that Prometheus scrapes."""
         return generate_latest(self.registry)
-
-    def _tau(self) -> float:
-        """Kendall tau-b of the latest pairs; NaN until it is defined."""
-        if len(self._pairs) < 2:
-            return float("nan")
-        predicted, actual = np.array(self._pairs).T
-        p = np.sign(predicted[:, None] - predicted)
-        a = np.sign(actual[:, None] - actual)
-        ties = float(np.sqrt(np.square(p).sum() * np.square(a).sum()))
-        return float((p * a).sum()) / ties if ties else float("nan")
 
     def _gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         gauge = Gauge(f"lengthwise:{name}", text, _LABELS, registry=self._series)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError, MissingExtraError
-from lengthwise.predictors import load_predictor, targets
+from lengthwise.predictors import targets
 from lengthwise.predictors.features import view
-from lengthwise.predictors.stack import Stack
+from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.trees import Trees
 from lengthwise.predictors.tuned import (
     COUNT,
@@ -34,7 +34,7 @@ from lengthwise.proxy.isotonic import rising_knots
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from lengthwise.predictors.stack import NGrams
+    from lengthwise.predictors.stack import NGrams, Stack
     from lengthwise.proxy.answers import Answer
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -64,7 +64,7 @@ class Table:
     """Rows made ready. Shapes: x (rows, COUNT) with its OWN column unset; y, cut, fold (rows,)."""
 
     x: Array
-    bags: ngrams.Bags
+    bags: ngrams.Bags | None
     log_tokens: Array
     cut: Array
     fold: Array
@@ -86,16 +86,52 @@ def fit(
     """
     if objective not in OBJECTIVES:
         raise ConfigError.unknown("objective", objective, OBJECTIVES)
-    _check(rows)
-    base = load_predictor("default")
-    if not isinstance(base, Stack):
-        raise TypeError("the shipped model is not a stack")
+    _check([row.output_tokens for row in rows if not row.cut], len(rows))
+    base = shipped()
     on_step("reading the prompts")
     levels, level = _model_levels(rows)
     table = _table(rows, base, level, seed)
+    return _fit(table, base, objective, levels, with_text=with_text, seed=seed, on_step=on_step)
+
+
+def fit_features(matrix: Array, output_tokens: Array, cut: Array, base: Stack) -> Tuned:
+    """Fit to rows of the request log, whose text is not known: no own n-grams.
+
+    Shapes: matrix (rows, COUNT) of `tuned.features` with `base`; output_tokens, cut (rows,).
+    Raises BadInputError where nothing can be learnt, MissingExtraError without lightgbm.
+    """
+    if matrix.ndim != 2 or matrix.shape[1] != COUNT or not len(matrix) == len(cut):
+        raise BadInputError(f"rows of {COUNT} features are expected, not {matrix.shape}")
+    tokens = np.asarray(output_tokens, dtype=np.float64)
+    if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(tokens)) and np.all(tokens >= 0)):
+        raise BadInputError("a row holds NaN, an infinite or a negative number")
+    _check(tokens[~cut].tolist(), len(tokens))
+    # The same request, asked again, stands on one side.
+    _, group = np.unique(matrix, axis=0, return_inverse=True)
+    table = Table(
+        x=matrix.astype(np.float64),
+        bags=None,
+        log_tokens=np.log(np.maximum(tokens, 1.0)),
+        cut=cut,
+        fold=_deal(group.reshape(-1), 0),
+        level=np.zeros(len(tokens)),
+    )
+    return _fit(table, base, "regression", {})
+
+
+def _fit(
+    table: Table,
+    base: Stack,
+    objective: Objective,
+    levels: dict[str, float],
+    *,
+    with_text: bool = True,
+    seed: int = 0,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Tuned:
     y, own = table.log_tokens - table.level, None
     knots: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
-    line, said = np.zeros(2), np.zeros(len(rows))
+    line, said = np.zeros(2), np.zeros(len(table.cut))
     for last in range(CENSOR_ROUNDS if table.cut.any() else 1):
         on_step("n-grams" if with_text else "history")
         x, own = _with_own(table, y, with_text=with_text)
@@ -123,14 +159,15 @@ def fit(
     )
 
 
-def _check(rows: Sequence[Answer]) -> None:
-    if len(rows) < MIN_ROWS:
-        raise BadInputError(f"{len(rows)} rows are too few to train on (at least {MIN_ROWS})")
-    lengths = {row.output_tokens for row in rows if not row.cut}
+def _check(whole: Sequence[float], rows: int) -> None:
+    """Refuse what cannot be learnt from: `whole` are the lengths of answers that were not cut."""
+    if rows < MIN_ROWS:
+        raise BadInputError(f"{rows} rows are too few to train on (at least {MIN_ROWS})")
+    lengths = set(whole)
     if not lengths:
         raise BadInputError("every answer was cut off: no length is known")
     if len(lengths) == 1:
-        raise BadInputError(f"every answer has {lengths.pop()} tokens: there is nothing to learn")
+        raise BadInputError(f"every answer has {lengths.pop():g} tokens: there is nothing to learn")
 
 
 def _table(rows: Sequence[Answer], base: Stack, level: Array, seed: int) -> Table:
@@ -142,16 +179,21 @@ def _table(rows: Sequence[Answer], base: Stack, level: Array, seed: int) -> Tabl
         words.append(seen.reading.words)
     openings: dict[str, int] = {}
     group = np.array([openings.setdefault(one.opening, len(openings)) for one in rows])
-    dealt = np.random.default_rng(seed).permutation(len(openings)) % FOLDS
-    fold = dealt[group] if len(openings) >= FOLDS else np.arange(len(rows)) % FOLDS
     return Table(
         x=x,
         bags=ngrams.Bags(words),
         log_tokens=np.log([one.output_tokens for one in rows]),
         cut=np.array([one.cut for one in rows]),
-        fold=fold,
+        fold=_deal(group, seed),
         level=level,
     )
+
+
+def _deal(group: Array, seed: int) -> Array:
+    """Deal rows into folds, one group's into one where there are groups enough. Shape (rows,)."""
+    groups = int(group.max()) + 1
+    dealt = np.random.default_rng(seed).permutation(groups) % FOLDS
+    return dealt[group] if groups >= FOLDS else np.arange(len(group)) % FOLDS
 
 
 def _model_levels(rows: Sequence[Answer]) -> tuple[dict[str, float], Array]:
@@ -181,6 +223,8 @@ def _line(shipped: Array, y: Array, objective: Objective) -> Array:
     if np.ptp(shipped) == 0:  # hidden from a model that reads no text
         return np.array([float(y.mean()), 0.0])
     centred = shipped - shipped.mean()
+    if not np.any(centred):  # hidden: who may not read the text may not read its score
+        return np.array([float(y.mean()), 0.0])
     prior = LINE_ROWS * LINE_VARIANCE
     slope = (float(centred @ y) + prior) / (float(centred @ centred) + prior)
     slope = min(max(slope, 0.0), 2.0)
@@ -191,6 +235,8 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
     """Set the n-gram column by lines that have not seen the row's fold; also the line of all."""
     x = table.x.copy()
     x[:, OWN] = 0.0
+    if table.bags is None:
+        return x, None
     if not with_text:
         hidden = np.setdiff1d(np.arange(COUNT), WITHOUT_TEXT)
         x[:, hidden] = 0.0

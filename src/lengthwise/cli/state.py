@@ -1,0 +1,34 @@
+"""Where what a gateway must not forget lies, unless the operator says otherwise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lengthwise.errors import ConfigError
+
+
+def state_dir() -> Path:
+    """Find the user's state folder (XDG base directory specification 0.8)."""
+    named = os.environ.get("XDG_STATE_HOME", "")
+    # The specification: a relative path counts as none.
+    base = Path(named) if Path(named).is_absolute() else Path.home() / ".local" / "state"
+    return base / "lengthwise"
+
+
+def default_log_path(port: int) -> Path:
+    """Name the request log of the gateway on a port: one file a gateway."""
+    return state_dir() / f"gateway-{port}.sqlite3"
+
+
+def log_path_of(
+    *, no_log: bool, log_path: str | None, log_prompts: bool, port: int, **_: object
+) -> str | None:
+    """Where serve's request log goes; None for nowhere. Raises ConfigError where options clash."""
+    if no_log:
+        if log_path is not None or log_prompts:
+            raise ConfigError("--no-log contradicts --log-path and --log-prompts")
+        return None
+    if log_path is None and port == 0:
+        return None  # a port that nobody can ask for again: nobody would come back to its log
+    return log_path or str(default_log_path(port))

@@ -1,0 +1,102 @@
+"""`lengthwise log`: statistics, export and room."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from lengthwise.cli.log import command
+from lengthwise.errors import BadInputError, ConfigError, MissingExtraError
+from lengthwise.predictors import request_log
+from tests.predictors.test_request_log import ROW, write
+
+
+def run(*words):
+    """Call the verb; errors of ours are raised."""
+    result = CliRunner().invoke(command, [str(w) for w in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Make a log of thirty rows, five of them cut."""
+    path = tmp_path / "log.sqlite3"
+    rows = [
+        replace(ROW, p50=float(n), p90=2.0 * n, output_tokens=float(n), at=float(n))
+        for n in range(1, 26)
+    ]
+    cut = replace(ROW, finish_reason="length", censored=True, p50=30.0, p90=60.0, output_tokens=26)
+    write(path, *rows, *[cut] * 5)
+    return path
+
+
+def test_stats_tell_endings_and_quality(log):
+    """A table for people, JSON for programs."""
+    (model,) = json.loads(run("stats", log, "--json").stdout)["models"]
+    assert model["rows"] == 30
+    assert model["finish_reasons"] == {"stop": 25, "length": 5}
+    assert model["kendall_tau"] == model["kendall_tau_uncensored"] == 1
+    assert model["coverage_p90_uncensored"] == 1
+    assert "stop 25, length 5" in run("stats", log).stdout.replace("\n", " ")
+
+
+def test_export_writes_rows_that_train_reads(log, tmp_path):
+    """Each row is one JSON line with messages, output_tokens and whether it was cut."""
+    printed = run("export", log).stdout.splitlines()
+    output = tmp_path / "rows.jsonl"
+    run("export", log, "--output", output)
+    assert output.read_text().splitlines() == printed
+    row = json.loads(printed[-1])
+    assert row["messages"] == [{"role": "user", "content": "hi"}]
+    assert (row["output_tokens"], row["censored"]) == (26, True)
+    from lengthwise.proxy.answers import read_answers
+
+    answers = read_answers(output, skip_bad_rows=False)
+    assert sum(a.cut for a in answers.rows) == 5
+
+
+def test_parquet_needs_its_extra_and_a_file(log, tmp_path, monkeypatch):
+    """Without pyarrow the error names the extra; without --output it says what is missing."""
+    with pytest.raises(ConfigError, match="--output"):
+        run("export", log, "--format", "parquet")
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r"lengthwise\[parquet\]"):
+        run("export", log, "--format", "parquet", "--output", tmp_path / "x")
+    assert list(tmp_path.glob("*x*partial")) == []
+
+
+def test_parquet_holds_the_same_rows(log, tmp_path):
+    """The columns are the log's, the features a list."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    run("export", log, "--format", "parquet", "--output", tmp_path / "x.parquet")
+    rows = parquet.read_table(tmp_path / "x.parquet").to_pylist()
+    assert len(rows) == 30
+    assert rows[0]["features"] == [0, 1, 2]
+
+
+def test_vacuum_drops_the_oldest_and_the_text(log):
+    """The newest rows stay, and no prompt."""
+    run("vacuum", log, "--keep-rows", "10", "--drop-prompts")
+    rows = list(request_log.every_row(log))
+    assert len(rows) == 10
+    assert {row["messages"] for row in rows} == {None}
+    assert rows[-1]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("verb", ["stats", "export", "vacuum"])
+def test_what_is_no_log_is_named(tmp_path, verb):
+    """A file that is not there, and one of another program."""
+    with pytest.raises(BadInputError, match="no such request log"):
+        run(verb, tmp_path / "none")
+    other = tmp_path / "other"
+    with sqlite3.connect(other) as theirs:
+        theirs.execute("CREATE TABLE t (x)")
+    theirs.close()
+    with pytest.raises(BadInputError, match="not a request log"):
+        run(verb, other)

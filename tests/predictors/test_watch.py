@@ -1,0 +1,272 @@
+"""Does the predicted order still agree with what comes: the statistics, the test, the latch."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from lengthwise.core.prediction import Prediction
+from lengthwise.core.request import Request
+from lengthwise.policies import FCFS, Aged
+from lengthwise.predictors.watch import (
+    Rule,
+    Seen,
+    Watch,
+    coverage,
+    level,
+    rank,
+    usual,
+)
+from tests.worlds import JobHost
+
+
+def rows(count, *, noise, seed, cut=None):
+    """Draw rows whose log-lengths are the prediction plus noise; `cut` censors those beyond."""
+    rng = random.Random(seed)
+    for _ in range(count):
+        z = rng.gauss(0, 1)
+        tokens = math.exp(5 + 0.6 * z + noise * rng.gauss(0, 1))
+        median = math.exp(5 + 0.6 * z)
+        censored = cut is not None and tokens > cut
+        yield Seen(median, 3 * median, min(tokens, cut or tokens), censored)
+
+
+#: Noise that gives a Kendall tau of about .28, what a chat LLM nobody has seen is ranked with.
+CHAT = 1.25
+
+
+def shuffled(count, seed):
+    """Draw rows whose predictions have nothing to do with them."""
+    rng = random.Random(seed)
+    found = list(rows(count, noise=CHAT, seed=seed))
+    tokens = [row.tokens for row in found]
+    rng.shuffle(tokens)
+    return [row._replace(tokens=t) for row, t in zip(found, tokens, strict=True)]
+
+
+def test_without_censoring_tau_is_kendalls_tau_b():
+    """Ties on either side count as scipy's tau-b counts them."""
+    rng = random.Random(1)
+    seen = [Seen(rng.randint(1, 9), 9, rng.randint(1, 9), censored=False) for _ in range(80)]
+    expected = kendalltau([r.median for r in seen], [r.tokens for r in seen]).statistic
+    assert rank(seen).tau == pytest.approx(expected)
+
+
+def test_a_cut_row_is_longer_than_what_ended_before_it_and_not_compared_with_the_rest():
+    """Two answers cut at the cap say nothing of each other; one that ended earlier is shorter."""
+    ended = [Seen(10, 20, 5, censored=False), Seen(20, 40, 30, censored=False)]
+    assert rank([*ended, Seen(30, 60, 30, censored=True)]).tau == 1
+    # Cut at 10: longer than 5 for sure, and 30 is left open.
+    assert rank([*ended, Seen(1, 60, 10, censored=True)]).tau == pytest.approx(0)
+    assert math.isnan(
+        rank(
+            [
+                Seen(1, 2, 9, censored=True),
+                Seen(2, 4, 9, censored=True),
+                Seen(3, 6, 9, censored=True),
+            ]
+        ).tau
+    )
+    assert (
+        rank(
+            [*ended, Seen(15, 3, 9, censored=False), Seen(1, 60, 10, censored=True)], censored=False
+        ).tau
+        == 1
+    )
+
+
+def test_z_is_what_chance_makes_of_it():
+    """If the order means nothing, z has mean 0 and deviation 1, with ties and censoring."""
+    found = []
+    for seed in range(300):
+        seen = shuffled(40, seed)
+        seen = [r._replace(tokens=min(round(r.tokens, -2), 300)) for r in seen]
+        found.append(rank([r._replace(censored=r.tokens >= 300) for r in seen]).z)
+    assert np.mean(found) == pytest.approx(0, abs=0.15)
+    assert np.std(found) == pytest.approx(1, abs=0.12)
+
+
+def test_coverage_of_cut_rows_is_the_product_limit_estimate():
+    """Ten answers, p90 at 10: eight ended before it, one was cut before it, one went past."""
+    seen = [Seen(5, 10, k, censored=False) for k in range(1, 9)]
+    seen += [Seen(5, 10, 4.5, censored=True), Seen(5, 10, 20, censored=False)]
+    # At risk before each ending: 10 9 8 7, then the cut leaves, 5 4 3 2.
+    beyond = 9 / 10 * 8 / 9 * 7 / 8 * 6 / 7 * 4 / 5 * 3 / 4 * 2 / 3 * 1 / 2
+    assert coverage(seen) == pytest.approx(1 - beyond)
+    assert coverage(seen, censored=False) == pytest.approx(8 / 9)
+    assert math.isnan(coverage([]))
+
+
+def test_level_is_the_median_ratio():
+    """Answers twice as long as predicted give 2."""
+    assert level(
+        [Seen(10, 20, 20, censored=False), Seen(5, 9, 10, censored=False)]
+    ) == pytest.approx(2)
+
+
+def test_it_trips_within_200_rows_of_shuffled_labels_and_recovers():
+    """A proxy that ranks well, then nothing, then well again, for 20 seeds."""
+    late = 0
+    for seed in range(20):
+        watch = Watch()
+        for row in rows(600, noise=CHAT, seed=seed):
+            watch.add(row)
+        assert not watch.falls_back
+        tripped = None
+        for at, row in enumerate(shuffled(300, 100 + seed)):
+            if watch.add(row) and tripped is None:
+                tripped = at
+        late += tripped is None or tripped >= 200
+        for row in rows(300, noise=CHAT, seed=200 + seed):
+            watch.add(row)
+        assert not watch.falls_back
+        assert watch.stand_in is None
+    assert late <= 1
+
+
+def test_it_does_not_trip_on_another_chat_model():
+    """3,000 rows at a tau of about .28: the signal of a model nobody has seen is a signal."""
+    seen = list(rows(3000, noise=CHAT, seed=5))
+    assert 0.24 < rank(seen).tau < 0.32
+    watch = Watch()
+    for row in seen:
+        watch.add(row)
+    assert watch.trips == 0
+
+
+def test_it_does_not_trip_on_what_cannot_be_compared():
+    """All answers at the cap, or one prediction for all: no news, so nothing changes."""
+    for row in (Seen(7, 9, 64, censored=True), Seen(7, 9, 64, censored=False)):
+        watch = Watch()
+        assert not any(watch.add(row) for _ in range(400))
+
+
+def test_half_of_the_rows_at_the_cap_are_enough_to_tell():
+    """With half the answers cut, good ranks still hold and shuffled ones still trip."""
+    watch = Watch()
+    for row in rows(1000, noise=CHAT, seed=3, cut=150):
+        watch.add(row)
+    assert not watch.falls_back
+    for row in shuffled(400, 4):
+        watch.add(row._replace(tokens=min(row.tokens, 150), censored=row.tokens > 150))
+    assert watch.falls_back
+
+
+def test_a_reversed_order_is_stopped_early():
+    """A proxy that predicts the opposite is stopped within 40 rows."""
+    watch = Watch()
+    for row in rows(40, noise=0.5, seed=6):
+        watch.add(row._replace(median=1e4 / row.median))
+    assert watch.falls_back
+
+
+def test_the_stand_in_stays_the_same_while_it_lasts():
+    """If it moved, a later request could pass an earlier one for no reason."""
+    watch = Watch()
+    for row in shuffled(200, 7):
+        watch.add(row)
+    stand_in = watch.stand_in
+    for row in shuffled(100, 8):
+        watch.add(row)
+    assert watch.stand_in is stand_in is not None
+    watch.restart()
+    assert watch.falls_back
+
+
+def test_what_is_no_row_is_refused():
+    """NaN and negative lengths are bugs of the host; a rule out of order is one of the caller."""
+    for row in (
+        Seen(math.nan, 1, 1, censored=False),
+        Seen(1, 1, -1, censored=False),
+        Seen(1, 1, math.inf, censored=False),
+    ):
+        with pytest.raises(ValueError, match="not a finished row"):
+            Watch().add(row)
+    with pytest.raises(ValueError, match="harm_rows"):
+        Rule(window=10)
+    with pytest.raises(ValueError, match="harm_z"):
+        Rule(trip_z=9)
+
+
+def test_the_usual_lengths_are_quantiles_of_what_came():
+    """The stand-in is a distribution around the median of the rows."""
+    usually = usual([Seen(1, 1, tokens, censored=False) for tokens in range(1, 100)])
+    assert usually.quantile(0.5) == pytest.approx(50)
+
+
+class FakeProxy:
+    """Predicts what `kind` says of a job's true length: chance, or the opposite."""
+
+    def __init__(self, kind, seed):
+        self.kind = kind
+        self.rng = random.Random(1000 + seed)
+
+    def predict(self, tokens):
+        """Predict from the true length, which only a test knows."""
+        guess = self.rng.lognormvariate(5, 1) if self.kind == "chance" else 3e4 / tokens
+        return Prediction.point(guess)
+
+
+class Watched:
+    """FCFS or `Aged` on a proxy's word while it is good for something, as the gateway does it."""
+
+    name = "watched"
+    rekey = Aged.rekey
+    preempts = False
+
+    def __init__(self, lengths, proxy):
+        self.lengths = lengths
+        self.proxy = proxy
+        self.watch = Watch()
+        self.said = {}
+
+    def key(self, request, now):
+        """Predict at arrival, and take the stand-in while the watch says so."""
+        own = self.said[request.id] = self.proxy.predict(self.lengths[request.id])
+        request.prediction = self.watch.stand_in or own
+        return Aged().key(request, now)
+
+    def ended(self, id_):
+        """Show the watch a finished job."""
+        own = self.said[id_].quantile(0.5)
+        self.watch.add(Seen(own, own, self.lengths[id_], censored=False))
+
+
+class WatchedHost(JobHost):
+    """A host that tells the policy of each ending."""
+
+    def _do(self, action, now):
+        super()._do(action, now)
+        if type(action).__name__ == "Answer":
+            self.scheduler.policy.ended(action.request.id)
+
+
+@pytest.mark.parametrize("kind", ["chance", "opposite"])
+def test_a_garbage_proxy_costs_at_most_two_percent_of_fcfs(kind):
+    """Mean E2E at load .9 over 6 seeds of 1,500 jobs, from the first row on."""
+    spent = {"fcfs": 0.0, "watched": 0.0}
+    for seed in range(6):
+        rng = random.Random(seed)
+        lengths = {i: max(1, round(rng.lognormvariate(5, 0.9))) for i in range(1500)}
+        rate = 0.9 / (0.02 * sum(lengths.values()) / len(lengths))
+        arrivals, now = {}, 0.0
+        for i in lengths:
+            now += rng.expovariate(rate)
+            arrivals[i] = now
+        hosts = {
+            "fcfs": JobHost(FCFS()),
+            "watched": WatchedHost(Watched(lengths, FakeProxy(kind, seed))),
+        }
+        for name, host in hosts.items():
+            jobs = [
+                (Request(id=i, arrival_s=arrivals[i], prediction=Prediction.point(1)), lengths[i])
+                for i in lengths
+            ]
+            host.run(jobs)
+            spent[name] += sum(host.finish_s[i] - arrivals[i] for i in lengths)
+        assert hosts["watched"].scheduler.policy.watch.trips
+    assert spent["watched"] <= 1.02 * spent["fcfs"]
