@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from lengthwise.errors import ArtifactError, BadInputError
-from lengthwise.predictors import published, request_log, tuned
+from lengthwise.cli import train
+from lengthwise.errors import ArtifactError, BadInputError, ConfigError
+from lengthwise.predictors import load_predictor, published, request_log, tuned
 from lengthwise.predictors.artifact import ARRAYS, MANIFEST
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.request_log import Learnable, LogRow
@@ -282,3 +284,35 @@ def test_a_log_that_cannot_be_read_is_an_answer(tmp_path):
     process.stdin.close()
     process.wait(10)
     process.stdout.close()
+
+
+def test_train_from_a_log_makes_a_model_that_serves(tmp_path, base, learnable):
+    """`train --from-log` fits to the log of a bench or a gateway; `serve --predictor` loads it."""
+    log, output = tmp_path / "log.sqlite3", tmp_path / "out"
+    write_log(log, learnable, features_version(base))
+    words = ["--from-log", str(log), "--output", str(output)]
+    result = CliRunner().invoke(train.command, words)
+    assert result.exit_code == 0, result.output
+    model = load_predictor(str(output))
+    assert model.manifest["rows"] == 400
+    assert model.predict(Prompt.of("a plan")).mean > model.predict(Prompt.of("a fact")).mean
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--from-log", "LOG", "--model", "other"), "other"),
+        (("--from-log", "LOG", "--objective", "ranking"), "regression"),
+        (("--from-log", "LOG", "--dataset-path", "LOG"), "one of them"),
+        ((), "one of them"),
+        (("--dataset-path", "LOG", "--model", "m"), "--from-log"),
+    ],
+)
+def test_options_of_train_that_contradict_are_named(tmp_path, base, learnable, words, said):
+    """What cannot be meant is refused before any work."""
+    log = tmp_path / "log.sqlite3"
+    write_log(log, learnable, features_version(base))
+    given = [str(log) if w == "LOG" else w for w in words]
+    result = CliRunner().invoke(train.command, [*given, "--output", str(tmp_path / "out")])
+    assert isinstance(result.exception, ConfigError)
+    assert said in str(result.exception)

@@ -77,9 +77,11 @@ def fit(
     objective: Objective = "regression",
     with_text: bool = True,
     seed: int = 0,
+    base: Stack | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
-    """Fit a model. `with_text` False reads the conversation's history and sizes only.
+    """Fit a model, from the shipped one or from `base`. `with_text` False reads the
+    conversation's history and sizes only.
 
     Raises BadInputError where nothing can be learnt, ConfigError for an unknown objective,
     MissingExtraError without lightgbm.
@@ -87,7 +89,7 @@ def fit(
     if objective not in OBJECTIVES:
         raise ConfigError.unknown("objective", objective, OBJECTIVES)
     _check([row.output_tokens for row in rows if not row.cut], len(rows))
-    base = shipped()
+    base = base or shipped()
     on_step("reading the prompts")
     levels, level = _model_levels(rows)
     table = _table(rows, base, level, seed)

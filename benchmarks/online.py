@@ -1,0 +1,334 @@
+"""What learning online gains and costs: bar 4 on answers of language models never seen.
+
+    python benchmarks/online.py --data ../shared/data
+
+For each held-out group of models, the start is a model trained without them (no answer of theirs,
+nor of their family). Each model's prompts then come once, in random order, as a stream: the refits
+that the gateway would make are made (300 rows, then a quarter more), each is published only if the
+newest rows say so, and Kendall's tau is that of the last quarter of the prompts, or of those after
+row 650. Prints the table, writes results/online.json, renews docs/predictors.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lengthwise.predictors import corpus, published, targets, train, tuned
+from lengthwise.predictors.base import Prompt
+from lengthwise.predictors.request_log import Learnable
+from lengthwise.predictors.shipped import shipped
+from lengthwise.predictors.watch import Seen, Watch, coverage, rank
+from lengthwise.proxy import cheap
+from lengthwise.proxy.answers import Answer
+from lengthwise.proxy.learner import refit
+from predictor import family
+
+if TYPE_CHECKING:
+    from lengthwise.predictors.stack import Stack
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "predictors.md"
+BEGIN, END = "<!-- online: begin -->", "<!-- online: end -->"
+GROUPS = 4
+OWN_ROWS = 650
+MIN_ROWS = 400
+#: Enough to draw a stream for the watch from.
+MIN_WATCHED = 200
+
+
+def base_without(read: Any, keep: np.ndarray, like: Stack, seed: int) -> Stack:
+    """Train the shipped model's recipe on some models only; its spread stays."""
+    seen = read.samples.of_models(np.flatnonzero(keep))
+    fitted = targets.fit(seen, prompts=len(read.prompts), models=len(read.models))
+    examples = train.examples_of(read.prompts, fitted.prompt, fitted.support)
+    ngrams, trees = train.fit_stack(examples, seed=seed)
+    return replace(like, ngrams=ngrams, trees=trees)
+
+
+def stream_of(read: Any, model: int, rng: random.Random) -> list[tuple[int, float, bool]]:
+    """One answer to each prompt of a model, in random order: (prompt, tokens, cut)."""
+    samples = read.samples
+    answers: dict[int, list[int]] = defaultdict(list)
+    for at in np.flatnonzero(samples.model == model):
+        answers[int(samples.prompt[at])].append(int(at))
+    one = [rng.choice(at) for at in answers.values()]
+    rng.shuffle(one)
+    return [
+        (
+            int(samples.prompt[at]),
+            float(np.exp(samples.log_tokens[at])),
+            bool(samples.censored[at]),
+        )
+        for at in one
+    ]
+
+
+def learn(base: Stack, prompts: list[str], stream: list[tuple[int, float, bool]]) -> dict[str, Any]:
+    """Run one stream; return tau before and after, and the share of refits published."""
+    own = OWN_ROWS if len(stream) >= OWN_ROWS + 150 else int(0.75 * len(stream))
+    asked = [Prompt.of(prompts[p]) for p, _, _ in stream]
+    x = np.array([tuned.features(a, base, None) for a in asked], dtype=np.float32)
+    tokens = np.array([n for _, n, _ in stream])
+    cut = np.array([c for _, _, c in stream])
+    zero = [base.predict(a) for a in asked]
+    serving: Any = None
+    p50 = np.array([p.quantile(0.5) for p in zero])
+    p90 = np.array([p.quantile(0.9) for p in zero])
+    refits = taken = 0
+    for rows in sorted({n for n in (300, 375, 468, 585) if n < own} | {own}):
+        at = slice(0, rows)
+        verdict = refit(
+            Learnable(
+                ids=np.arange(rows),
+                features=x[at],
+                output_tokens=tokens[at],
+                censored=cut[at],
+                p50=p50[at],
+                p90=p90[at],
+            ),
+            base,
+        )
+        refits += 1
+        if verdict.published:
+            taken += 1
+            serving = verdict.fitted
+            for i in range(rows, len(stream)):
+                said = serving.predict_row(x[i])
+                p50[i], p90[i] = said.quantile(0.5), said.quantile(0.9)
+    held = range(own, len(stream))
+    before = [_seen(zero[i].quantile(0.5), zero[i].quantile(0.9), stream[i]) for i in held]
+    after = [_seen(p50[i], p90[i], stream[i]) for i in held]
+    with_text = cheap.fit(
+        [
+            Answer(prompt=asked[i], output_tokens=max(1, round(tokens[i])), cut=bool(cut[i]))
+            for i in range(own)
+        ],
+        base=base,
+    )
+    text = [with_text.predict(asked[i]) for i in held]
+    texts = [
+        _seen(t.quantile(0.5), t.quantile(0.9), stream[i]) for t, i in zip(text, held, strict=True)
+    ]
+    return {
+        "rows": own,
+        "held_out": len(after),
+        "tau_zero_shot": rank(before).tau,
+        "tau_learnt": rank(after).tau,
+        "tau_with_text": rank(texts).tau,
+        "coverage_p90_zero_shot": coverage(before),
+        "coverage_p90_learnt": coverage(after),
+        "published": taken,
+        "refits": refits,
+    }
+
+
+def _seen(p50: float, p90: float, row: tuple[int, float, bool]) -> Seen:
+    return Seen(float(p50), float(p90), row[1], row[2])
+
+
+def fallback(streams: dict[str, list[Seen]], *, seed: int) -> dict[str, Any]:
+    """Trips on shuffled labels, recoveries after, and trips on another model's own answers."""
+    rng = random.Random(seed)  # noqa: S311  # draws streams
+    late, back, false, rows = [], [], 0, 0
+    names = sorted(streams)
+    for name, other in zip(names, names[1:] + names[:1], strict=True):
+        watch = Watch()
+        for row in rng.choices(streams[name], k=400):
+            watch.add(row)
+        false += watch.trips
+        before = watch.trips
+        for row in rng.choices(streams[other], k=1000):  # another chat model is swapped in
+            watch.add(row)
+        false += watch.trips - before
+        rows += 1400
+        watch = Watch()
+        for row in rng.choices(streams[name], k=300):
+            watch.add(row)
+        tokens = [(row.tokens, row.censored) for row in streams[name]]
+        tripped = None
+        for at in range(500):
+            said, (n, c) = rng.choice(streams[name]), rng.choice(tokens)
+            watch.add(said._replace(tokens=n, censored=c))
+            if watch.falls_back and tripped is None:
+                tripped = at + 1
+        late.append(tripped or 10_000)
+        for at, row in enumerate(rng.choices(streams[name], k=600)):
+            watch.add(row)
+            if not watch.falls_back:
+                back.append(at + 1)
+                break
+        else:
+            back.append(10_000)
+    return {
+        "streams": len(names),
+        "tripped_within_200": float(np.mean(np.array(late) <= 200)),
+        "rows_to_trip_median": float(np.median(late)),
+        "recovered_within_300": float(np.mean(np.array(back) <= 300)),
+        "rows_to_recover_median": float(np.median(back)),
+        "false_trips": false,
+        "rows_of_true_signal": rows,
+    }
+
+
+def costs(base: Stack, prompts: list[str]) -> dict[str, Any]:
+    """Processor time of a refit on 1,000 rows; time to load a published model; a row's features."""
+    rng = np.random.default_rng(0)
+    asked = [Prompt.of(prompts[i]) for i in rng.integers(0, len(prompts), 1000)]
+    began = time.perf_counter()
+    x = np.array([tuned.features(a, base, None) for a in asked], dtype=np.float32)
+    features_us = (time.perf_counter() - began) * 1e3
+    tokens = np.exp(x[:, tuned.SHIPPED] + rng.normal(0, 0.8, 1000))
+    cheap.fit_features(x, tokens, np.zeros(1000, dtype=bool), base)  # lightgbm is loaded
+    spent = []
+    for _ in range(3):
+        began = time.process_time()
+        fitted = cheap.fit_features(x, tokens, np.zeros(1000, dtype=bool), base)
+        spent.append(time.process_time() - began)
+    with tempfile.TemporaryDirectory() as folder:
+        published.publish(Path(folder), "m", fitted, {})
+        loads = []
+        for _ in range(20):
+            began = time.perf_counter()
+            published.load_current(Path(folder), "m")
+            loads.append(time.perf_counter() - began)
+    predicted = []
+    for a in asked:
+        began = time.perf_counter()
+        fitted.predict(a)
+        predicted.append(time.perf_counter() - began)
+    return {
+        "refit_1000_rows_cpu_s": min(spent),
+        "load_ms": float(np.median(loads)) * 1e3,
+        "features_us": features_us,
+        "predict_us_median": float(np.median(predicted)) * 1e6,
+    }
+
+
+def tables(report: dict[str, Any]) -> str:
+    """Lay the report out as Markdown."""
+    every, fall, cost = (report[k] for k in ("every", "fallback", "costs"))
+    rows = [
+        (
+            f"tau of {every['models']} unseen models: zero-shot",
+            f"{every['tau_zero_shot']:.3f}",
+            "about .28",
+        ),
+        (
+            f"... after {every['rows_least']} to {every['rows_most']} of its own rows",
+            f"{every['tau_learnt']:.3f}",
+            ">= .39",
+        ),
+        ("... after as many with their text (`train`)", f"{every['tau_with_text']:.3f}", ""),
+        *(
+            (
+                f"... {name} ({one['rows']} rows): zero-shot, learnt",
+                f"{one['tau_zero_shot']:.3f}, {one['tau_learnt']:.3f}",
+                "",
+            )
+            for name, one in report["models"].items()
+        ),
+        (
+            "share within the p90: zero-shot, learnt",
+            f"{every['coverage_p90_zero_shot']:.0%}, {every['coverage_p90_learnt']:.0%}",
+            "88-92 %",
+        ),
+        ("refits published", f"{every['published']} of {every['refits']}", ""),
+        (
+            f"fallback on shuffled answers within 200 rows ({fall['streams']} streams)",
+            f"{fall['tripped_within_200']:.0%}, median {fall['rows_to_trip_median']:.0f} rows",
+            "100 %",
+        ),
+        (
+            "... back within 300 rows after",
+            f"{fall['recovered_within_300']:.0%}, median {fall['rows_to_recover_median']:.0f} rows",
+            "",
+        ),
+        (
+            "... for no reason, another chat model swapped in",
+            f"{fall['false_trips']} times in {fall['rows_of_true_signal']} rows",
+            "0",
+        ),
+        ("refit on 1,000 rows, processor time", f"{cost['refit_1000_rows_cpu_s']:.2f} s", "< 1 s"),
+        (
+            "one prediction of a learnt model, median",
+            f"{cost['predict_us_median']:.0f} us",
+            "<= 100 us",
+        ),
+        ("features of a row for the log (in its thread)", f"{cost['features_us']:.0f} us", ""),
+        ("loading a learnt model (in a thread)", f"{cost['load_ms']:.1f} ms", ""),
+    ]
+    lines = ["| what | measured | bar |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {a} | {b} | {c} |" for a, b, c in rows)])
+
+
+def mean_of(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Average over models; counts are summed."""
+    keys = [k for k in found[0] if k.startswith(("tau", "coverage"))]
+    return {
+        "models": len(found),
+        "rows_least": min(f["rows"] for f in found),
+        "rows_most": max(f["rows"] for f in found),
+        **{k: float(np.nanmean([f[k] for f in found])) for k in keys},
+        "published": sum(f["published"] for f in found),
+        "refits": sum(f["refits"] for f in found),
+    }
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="the training data")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-page", action="store_true", help="leave docs/predictors.md alone")
+    options = parser.parse_args()
+    read = corpus.read_corpus(options.data)
+    like = shipped()
+    rng = np.random.default_rng(options.seed)
+    families = sorted({family(m) for m in read.models})
+    dealt = dict(zip(families, rng.permutation(len(families)) % GROUPS, strict=True))
+    group = np.array([dealt[family(m)] for m in read.models])
+    found: dict[str, dict[str, Any]] = {}
+    watched: dict[str, list[Seen]] = {}
+    for g in range(GROUPS):
+        base = base_without(read, group != g, like, options.seed)
+        for model in np.flatnonzero(group == g):
+            chance = random.Random(f"{options.seed}/{read.models[model]}")  # noqa: S311
+            stream = stream_of(read, int(model), chance)
+            if len(stream) >= MIN_ROWS:
+                found[read.models[model]] = learn(base, read.prompts, stream)
+            if len(stream) >= MIN_WATCHED:
+                said = [base.predict(Prompt.of(read.prompts[p])) for p, _, _ in stream]
+                watched[read.models[model]] = [
+                    _seen(p.quantile(0.5), p.quantile(0.9), row)
+                    for p, row in zip(said, stream, strict=True)
+                ]
+    chat = {name: rows for name, rows in watched.items() if rank(rows).tau >= 0.2}
+    report = {
+        "every": mean_of([*found.values()]),
+        "models": found,
+        "fallback": fallback(chat, seed=options.seed),
+        "costs": costs(like, read.prompts),
+    }
+    text = tables(report)
+    print(text)
+    results = ROOT / "results"
+    results.mkdir(exist_ok=True)
+    (results / "online.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    if not options.no_page:
+        before, rest = PAGE.read_text("utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
