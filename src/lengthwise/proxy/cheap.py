@@ -82,8 +82,8 @@ def fit(
 ) -> Tuned:
     """Fit a model, from the shipped one or from `base`.
 
-    `with_text` False reads the conversation's history and sizes only. Raises BadInputError where nothing can be learnt, ConfigError for an unknown objective,
-    MissingExtraError without lightgbm.
+    `with_text` False reads the conversation's history and sizes only. Raises BadInputError where
+    nothing can be learnt, ConfigError for an unknown objective, MissingExtraError without lightgbm.
     """
     if objective not in OBJECTIVES:
         raise ConfigError.unknown("objective", objective, OBJECTIVES)
