@@ -80,9 +80,9 @@ def fit(
     base: Stack | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
-    """Fit a model, from the shipped one or from `base`. `with_text` False reads the
-    conversation's history and sizes only.
+    """Fit a model, from the shipped one or from `base`.
 
+    `with_text` False reads the conversation's history and sizes only.
     Raises BadInputError where nothing can be learnt, ConfigError for an unknown objective,
     MissingExtraError without lightgbm.
     """
