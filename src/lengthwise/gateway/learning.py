@@ -77,14 +77,16 @@ class Learning:
         if self.config.log_path is not None:
             self.writer = LogWriter(Path(self.config.log_path), on_written=self._written)
             self.writer.start()
-        self.metrics.registry.register(LearningCollector(self.models, self.policy, self.writer))
+        collector = LearningCollector(self.models, self.policy, self.writer, listed)
+        self.metrics.registry.register(collector)
+        resumed = bool(self.models.served)
         for served in self.models.served.values():
             await self._resume(served)
         if self._learns:
             # Begun now, because starting a process holds up the loop for a moment.
             self.process = LearnerProcess(Path(self.config.log_path or ""), self.models_dir)
             await self.process.start()
-        self._task = asyncio.create_task(self._learn(listed))
+        self._task = asyncio.create_task(self._learn(listed, resumed=resumed))
 
     @property
     def _learns(self) -> bool:
@@ -214,12 +216,13 @@ class Learning:
         served.watch.restart()
         return True
 
-    async def _learn(self, listed: Callable[[], tuple[str, ...]]) -> None:
-        while not self.models.served:  # all engines were down at the start
+    async def _learn(self, listed: Callable[[], tuple[str, ...]], *, resumed: bool) -> None:
+        while not resumed:  # all engines were down at the start
             await asyncio.sleep(RELIST_S)
             self.models.list(listed())
             for served in self.models.served.values():
                 await self._resume(served)
+            resumed = bool(self.models.served)
         while True:
             await self._wake.wait()
             self._wake.clear()

@@ -55,13 +55,21 @@ _GAUGES: dict[str, tuple[str, Callable[[Served], float]]] = {
 class LearningCollector(Collector):
     """Yields one sample a served model, and the log's counters."""
 
-    def __init__(self, models: PerModel, policy: str, writer: LogWriter | None) -> None:
+    def __init__(
+        self,
+        models: PerModel,
+        policy: str,
+        writer: LogWriter | None,
+        listed: Callable[[], tuple[str, ...]],
+    ) -> None:
         self._models = models
         self._policy = policy
         self._writer = writer
+        self._listed = listed
 
     def collect(self) -> Iterator[Metric]:
         """Read everything now."""
+        self._models.list(self._listed())
         served = list(self._models.served.values()) or [self._models.first]
         for name, (text, read) in _GAUGES.items():
             gauge = GaugeMetricFamily(f"lengthwise:{name}", text, labels=_LABELS)
