@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NoReturn
 
 import msgspec
 
@@ -195,8 +195,8 @@ class EmbeddedEngine:
             connection.close()
 
 
-def run_child(config: EmbeddedConfig) -> None:
-    """Serve until standard input closes. Runs in the child process only."""
+def run_child(config: EmbeddedConfig) -> NoReturn:
+    """Serve until standard input closes, then end the process. Runs in the child only."""
     from xllamacpp import CommonParams, Server  # noqa: PLC0415  # the extra, in its one place
 
     params = CommonParams()
@@ -214,6 +214,9 @@ def run_child(config: EmbeddedConfig) -> None:
         os.dup2(nothing, sys.stdout.fileno())
         os.dup2(nothing, sys.stderr.fileno())
     sys.stdin.buffer.read()
+    # Here, and not after the return: that destroys the server, which waits for its threads, and
+    # they may never end while requests run.
+    os._exit(0)
 
 
 def main() -> None:
@@ -222,8 +225,6 @@ def main() -> None:
         run_child(msgspec.json.decode(sys.argv[1].encode(), type=EmbeddedConfig))
     except RuntimeError as error:  # llama.cpp's; what was wrong stands above it in its own words
         raise SystemExit(str(error)) from None
-    # The server's threads have no orderly end while requests run, and nobody waits for them now.
-    os._exit(0)
 
 
 if __name__ == "__main__":
