@@ -15,6 +15,7 @@ from lengthwise.predictors import load_predictor, tuned
 from lengthwise.predictors.base import Prompt
 from lengthwise.proxy import cheap, ngrams
 from lengthwise.proxy.evaluation import evaluate
+from lengthwise.proxy.forests import OBJECTIVES
 from lengthwise.proxy.isotonic import rising_knots
 from tests.proxy.worlds import answers, write
 
@@ -54,7 +55,7 @@ def test_the_order_of_rows_does_not_matter_to_what_is_predicted():
     assert np.corrcoef(np.log(p50))[0, 1] > 0.97
 
 
-@pytest.mark.parametrize("objective", cheap.OBJECTIVES)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_speaks_tokens(objective):
     """A ranker and a classifier too answer with lengths of the right size, in order."""
     model = cheap.fit(answers(500), objective=objective)

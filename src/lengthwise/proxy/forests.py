@@ -1,0 +1,100 @@
+"""Boosted trees for each objective: lengths, quantiles, classes or ranks."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from lengthwise.errors import MissingExtraError
+from lengthwise.predictors.trees import Trees
+from lengthwise.predictors.tuned import NAMES
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+Objective = Literal["regression", "classes", "ordinal", "ranking", "pairwise", "quantile"]
+OBJECTIVES: tuple[Objective, ...] = (
+    "regression", "classes", "ordinal", "ranking", "pairwise", "quantile",
+)  # fmt: skip
+#: Classes end at these quantiles of the lengths (the SSJF paper's).
+CLASS_ENDS = (0.25, 0.5, 0.75, 0.99)
+#: Rankers compare within groups of so many rows.
+GROUP_ROWS = 128
+
+
+def boost(x: Array, y: Array, objective: Objective, seed: int) -> tuple[Trees, ...]:
+    """Boost trees on x (rows, COUNT) to say y (rows,), log tokens, in the way of an objective.
+
+    One forest, or one a class. Raises MissingExtraError without lightgbm.
+    """
+    try:
+        import lightgbm  # noqa: PLC0415  # an extra: training only
+    except ImportError:
+        raise MissingExtraError("training the cheap tier", "learn") from None
+    rounds, params = _shape(len(y))
+    label, extra = _labels(y, objective)
+    order, group = np.arange(len(y)), None
+    if objective in ("ranking", "pairwise"):
+        order = np.random.default_rng(seed).permutation(len(y))
+        whole, left = divmod(len(y), GROUP_ROWS)
+        group = [GROUP_ROWS] * whole + ([left] if left else [])
+    data = lightgbm.Dataset(
+        x[order],
+        label[order],
+        group=group,
+        feature_name=list(NAMES),
+        params={"verbosity": -1, "feature_pre_filter": False},
+    )
+    booster = lightgbm.train({**params, **extra, "seed": seed}, data, num_boost_round=rounds)
+    dump = booster.dump_model()
+    each = int(dump["num_tree_per_iteration"])
+    trees = dump["tree_info"]
+    return tuple(Trees.of_lightgbm({"tree_info": trees[k::each]}) for k in range(each))
+
+
+def _labels(y: Array, objective: Objective) -> tuple[Array, dict[str, Any]]:
+    """Return what the trees are to say, and what tells them so."""
+    if objective == "regression":
+        return y, {"objective": "regression"}
+    if objective == "quantile":
+        return y, {"objective": "quantile", "alpha": 0.5}
+    if objective in ("classes", "ordinal"):
+        ends = np.unique(np.quantile(y, CLASS_ENDS))
+        kind = np.searchsorted(ends, y, side="left").astype(float)
+        if objective == "ordinal":
+            return kind, {"objective": "regression"}
+        _, kind = np.unique(kind, return_inverse=True)
+        return kind, {"objective": "multiclass", "num_class": int(kind.max()) + 1}
+    # Gains of a ranker are by rank, so that the longest do not drown the rest.
+    grade = np.minimum((np.argsort(np.argsort(y)) * 31) // max(1, len(y)), 30).astype(float)
+    name = "lambdarank" if objective == "ranking" else "rank_xendcg"
+    return grade, {"objective": name, "label_gain": list(range(31))}
+
+
+def _shape(rows: int) -> tuple[int, dict[str, Any]]:
+    """Choose the size of the forest by the number of rows."""
+    few = min(max(rows // 8, 30), 120)
+    leaves, least, rate, rounds = next(
+        values
+        for limit, values in (
+            (1000, (4, 15, 0.05, few)),
+            (4000, (6, 15, 0.05, few)),
+            (15_000, (12, 30, 0.04, 300)),
+            (float("inf"), (32, 50, 0.05, 600)),
+        )
+        if rows < limit
+    )
+    return rounds, {
+        "num_leaves": leaves,
+        "max_depth": 7,  # a prediction takes a step a level
+        "min_data_in_leaf": min(least, max(2, rows // 10)),
+        "learning_rate": rate,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.7,
+        "bagging_freq": 1,
+        "lambda_l2": 5.0,
+        "num_threads": 1,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbosity": -1,
+    }
