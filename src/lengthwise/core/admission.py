@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from lengthwise.errors import IllegalEventError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Slots:
@@ -176,6 +176,14 @@ class PastFuture:
         high = min(low + 1, len(past) - 1)
         length = past[low] + (at - low) * (past[high] - past[low])
         return max(min(length, cap) - one.attained_tokens, 1.0)
+
+
+#: name -> what makes the rule; greedy admits whatever fits now.
+ADMISSION: dict[str, Callable[[], AdmissionRule] | None] = {
+    "greedy": None,
+    "reserve-max": ReserveMax,
+    "past-future": PastFuture,
+}
 
 
 def _uniform(seed: int, id_: int) -> float:

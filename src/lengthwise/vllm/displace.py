@@ -31,7 +31,7 @@ class Displacer:
     def choose(self, scheduler: Any) -> list[Any]:
         """Return the running requests to take off now; `scheduler` is vLLM's, left as it is."""
         waiting = self.order.waiting
-        if not waiting or not scheduler.running:
+        if not len(waiting) or not scheduler.running:
             return []
         slots = (
             scheduler.max_num_active_reqs
@@ -42,7 +42,7 @@ class Displacer:
         worst: list[tuple[float, int, Any]] | None = None
         chosen: list[Any] = []
         aside: list[Any] = []
-        while waiting:
+        while len(waiting):
             head = waiting.peek_request()
             need = -(-head.num_tokens // scheduler.block_size)
             key = waiting.key_of(self.order.seat_of(head))[0]
