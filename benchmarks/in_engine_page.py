@@ -131,13 +131,13 @@ def _policies(one: dict[str, Any]) -> str:
 def _beside(one: dict[str, Any]) -> str:
     words = (
         "The same arrivals in the simulator, its cost fitted to the full batch's iterations "
-        f"(median error of one {one['simulated']['fit_median_error']:.1%}). Pace is how much slower "
-        "the machine was in the run than then:"
+        f"(median error of one {one['simulated']['fit_median_error']:.1%}). Pace: how much "
+        "slower the machine was in the run than then."
     )
     lines = [
         words,
         "",
-        "| order | gain, live | simulated | E2E, live, s | simulated | TTFT, live | simulated | pace |",
+        "| order | gain, live | simulated | E2E live, s | simulated | TTFT live | simulated | pace |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, told in one["simulated"]["contenders"].items():
