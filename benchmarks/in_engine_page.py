@@ -137,7 +137,7 @@ def _beside(one: dict[str, Any]) -> str:
     lines = [
         words,
         "",
-        "| order | gain, live | simulated | E2E live, s | simulated | TTFT live | simulated | pace |",
+        "| order | gain | simulated | E2E mean, s | simulated | TTFT mean | simulated | pace |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, told in one["simulated"]["contenders"].items():
