@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from lengthwise.errors import ArtifactError
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from importlib.resources.abc import Traversable
-    from pathlib import Path
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 ARRAYS = "arrays.safetensors"
 MAX_FILE_BYTES = 64 * 2**20
+#: What may lie beside the files that a manifest names: the card of a trained model.
+BESIDE = frozenset({MANIFEST, "card.json", "README.md"})
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = dict[str, Array]
@@ -62,6 +64,12 @@ def kind_of(directory: Traversable) -> Any:
     return _read_manifest(directory).get("kind")
 
 
+def check_digest(directory: Traversable, digest: object) -> None:
+    """Raise ArtifactError unless the manifest in `directory` has this SHA-256."""
+    if hashlib.sha256(_read(directory / MANIFEST)).hexdigest() != digest:
+        raise ArtifactError(f"{directory / MANIFEST}: its SHA-256 is not what was signed")
+
+
 def save(directory: Path, manifest: Mapping[str, Any], arrays: Arrays) -> None:
     """Write a directory that `load` reads; the same input gives the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -91,7 +99,23 @@ def _read_manifest(directory: Traversable) -> dict[str, Any]:
         raise ArtifactError(f"{where}: names no files")
     if not all(isinstance(digest, str) for digest in files.values()):
         raise ArtifactError(f"{where}: a file's SHA-256 must be text")
+    _refuse_strangers(directory, files)
     return manifest
+
+
+def _refuse_strangers(directory: Traversable, files: Mapping[str, str]) -> None:
+    """Raise ArtifactError for anything that the manifest does not name, and for links.
+
+    Files that begin with a dot are the system's own; a directory is an artifact in this one.
+    """
+    if not isinstance(directory, Path):
+        return  # out of an archive: nothing there was added later
+    for entry in sorted(directory.iterdir()):
+        if entry.is_symlink():
+            raise ArtifactError(f"{entry}: a link, which a model directory must not hold")
+        known = entry.name in BESIDE or entry.name in files or entry.name.startswith(".")
+        if not known and not (entry / MANIFEST).is_file():
+            raise ArtifactError(f"{entry}: not named by the manifest beside it")
 
 
 def _is_plain(name: str) -> bool:
@@ -128,17 +152,25 @@ def _decode(content: bytes, where: str) -> Arrays:
                 raise ArtifactError(f"{where}: array {name!r} lies outside the file")
             dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
             flat: Array = np.frombuffer(body[begin:end], dtype=dtype)
-            arrays[name] = flat.reshape(entry["shape"])
+            arrays[name] = flat.reshape(_shape(entry["shape"]))
     except (
         struct.error,
         ValueError,
         LookupError,
         TypeError,
         AttributeError,
+        OverflowError,
         RecursionError,
     ) as error:
         raise ArtifactError(f"{where}: not a safetensors file ({error!r})") from None
     return arrays
+
+
+def _shape(sizes: Any) -> list[int]:
+    """Check a shape. Raises ValueError for what numpy would take as "whatever fits"."""
+    if not isinstance(sizes, list) or not all(type(n) is int and n >= 0 for n in sizes):
+        raise ValueError(f"{sizes!r} is not a shape")
+    return sizes
 
 
 def _encode(arrays: Arrays) -> bytes:
