@@ -16,6 +16,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: Characters of the text so far that are read: its head says what was promised, its end where it
 #: stands.
 HEAD_CHARS, TAIL_CHARS = 400, 4000
+#: Characters in which lines and fences are counted, so that no text takes long.
+COUNTED_CHARS = 100_000
 CLOSING_CHARS = 400
 _ITEM = re.compile(r"^\s*(?:\*\*)?(\d{1,3})[.):]", re.MULTILINE)
 _BULLET = re.compile(r"^\s*[-*\u2022] ", re.MULTILINE)
@@ -42,8 +44,9 @@ def features_so_far(first: Prediction, written: str, attained: int) -> Array:
     """Describe an answer of which `attained` (>= 1) tokens are written, shape (COUNT,)."""
     rest = first.remaining(attained)
     head, tail = written[:HEAD_CHARS], written[-TAIL_CHARS:]
-    # A fence that was opened before the tail would turn open and closed around.
-    fences = written.count("```")
+    counted = written[-COUNTED_CHARS:]
+    # Not in the tail alone: a fence that was opened before it would turn open and closed around.
+    fences = counted.count("```")
     end = tail.rstrip()
     paragraphs = tail.count("\n\n")
     items = _ITEM.findall(tail)
@@ -63,7 +66,7 @@ def features_so_far(first: Prediction, written: str, attained: int) -> Array:
             len(written) / attained,
             float(fences % 2),
             float(fences),
-            float(written.count("\n")),
+            float(counted.count("\n")),
             float(paragraphs),
             float(tail.count("\n#")),
             float(len(_BULLET.findall(tail))),

@@ -92,9 +92,11 @@ def _after(card: dict[str, Any]) -> list[str]:
     if "after" not in card:
         return []
     if not card["reads_text_so_far"]:
-        return ["", "Too few rows had the text of their answer (`answer`): while an answer comes,", (
-            "only its length so far is conditioned on."
-        )]  # fmt: skip
+        return [
+            "",
+            "Too few rows had the text of their answer (`answer`): while an answer comes, only its",
+            "length so far is conditioned on.",
+        ]
     lines = ["", "While the answer is written, error of the rest in tokens (mean absolute):", ""]
     lines += ["| tokens written | test rows | by length alone | with the text | p90 covers |"]
     lines += ["| ---: | ---: | ---: | ---: | ---: |"]

@@ -101,8 +101,8 @@ def _standing(choice: Choice, rows: Sequence[Answer], options: EvaluateOptions) 
         if len(found) < len(rows):
             lacking = next(n for n, row in enumerate(rows, 1) if row.recorded is None)
             raise BadInputError(
-                f"{options.dataset_path}: answer {lacking} has no predicted_output_length (nor p10, "
-                "p50 and p90, as a request log has)"
+                f"{options.dataset_path}: answer {lacking} has no predicted_output_length (nor "
+                "the p10, p50 and p90 of a request log)"
             )
         return found
     truth = np.array([row.output_tokens for row in rows], dtype=np.float64)

@@ -65,8 +65,9 @@ def evaluate(
 ) -> tuple[dict[str, Any], Said]:
     """Return every figure with its interval, and what was said.
 
-    Predictions that stand already, one a row, took no time: their latency is null. Where answers were cut off, rank agreement and coverage are given without them too: what is only
-    known to be longer than its cut is counted in the others as that long.
+    Predictions that stand already, one a row, took no time: their latency is null. Where answers
+    were cut off, rank agreement and coverage are given without them too: what is only known to be
+    longer than its cut is counted in the others as that long.
     """
     seconds: list[float] = []
     if isinstance(predictor, Sequence):

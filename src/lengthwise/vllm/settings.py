@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lengthwise.errors import ConfigError
-from lengthwise.predictors import PREDICTORS
+from lengthwise.predictors.names import Told, parse
 from lengthwise.systems import System, find_system
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         find_system(self.policy, carried=CARRIED)
-        if self.predictor not in ("none", *PREDICTORS) and not Path(self.predictor).is_dir():
-            raise ConfigError.unknown("predictor", self.predictor, ("none", *PREDICTORS, "DIR"))
+        if self.predictor != "none":
+            chosen = parse(self.predictor, told=(Told.PROMPT,))
+            if chosen.named is None and not Path(chosen.spec).is_dir():
+                raise ConfigError(f"predictor {self.predictor}: there is no such directory")
         if self.preemption_limit and not self.system.build().preempts:
             raise ConfigError(
                 f"{self.policy} never displaces running work, so preemption_limit must be 0: take "
