@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import pickle
 import shutil
 import struct
@@ -149,7 +150,7 @@ def test_a_header_longer_than_its_file_is_refused(copy, length):
 def test_a_file_that_the_manifest_does_not_name_is_refused(copy):
     """A pickle beside a sound model is named, and not opened."""
     (copy / "model.pkl").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(ArtifactError, match=r"model\.pkl: not named by the manifest"):
+    with pytest.raises(ArtifactError, match=r"model\.pkl: not a file that the manifest"):
         load_predictor(str(copy))
 
 
@@ -167,6 +168,14 @@ def test_a_link_in_a_model_is_refused_wherever_it_points(copy, tmp_path):
     (copy / artifact.ARRAYS).rename(moved)
     (copy / artifact.ARRAYS).symlink_to(moved)
     with pytest.raises(ArtifactError, match=r"arrays\.safetensors: a link"):
+        load_predictor(str(copy))
+
+
+def test_a_pipe_is_refused_and_not_waited_for(copy):
+    """Opening one would never end."""
+    (copy / artifact.ARRAYS).unlink()
+    os.mkfifo(copy / artifact.ARRAYS)
+    with pytest.raises(ArtifactError, match=r"arrays\.safetensors: not a file"):
         load_predictor(str(copy))
 
 

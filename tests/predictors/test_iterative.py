@@ -162,7 +162,7 @@ def test_a_replayed_answer_is_not_read_ahead_of_itself():
     model = fitted("iterative")
     prompt = Prompt.of("zorgle alpha")
     one = unfold(model, prompt, "lorem " * 200, 200)
-    other = unfold(model, prompt, "lorem " * 60 + "Finally" * 120, 200)
+    other = unfold(model, prompt, "lorem " * 60 + "finally, " * 93 + "xyz", 200)
     assert isinstance(one, Unfolding)
     assert isinstance(other, Unfolding)
     assert len(one.later) == 3

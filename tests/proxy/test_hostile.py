@@ -77,8 +77,9 @@ def test_skipped_rows_are_counted_and_listed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\n\n", b"\xef\xbb\xbf", b"[]", b"[", b"\xff\xfe\x00", b"\x1f\x8b\x08cut", b"\0" * 99]
-)  # fmt: skip
+    "content",
+    [b"", b"\n\n", b"\xef\xbb\xbf", b"[]", b"[", b"\xff\xfe\x00", b"\x1f\x8b\x08cut", b"\0" * 99],
+)
 def test_a_file_without_rows_is_an_error_that_names_it(tmp_path, content):
     """Empty, blank, a mark alone, an empty list, another encoding, a broken archive."""
     path = tmp_path / "rows.jsonl"

@@ -47,16 +47,34 @@ def load(directory: Traversable) -> tuple[dict[str, Any], Arrays]:
 
     Raises ArtifactError, naming the file, if one is absent, foreign, or not what the manifest says.
     """
-    manifest = _read_manifest(directory)
+    manifest, contents = load_files(directory, suffixes=(".safetensors",))
     arrays: Arrays = {}
+    for name, content in contents.items():
+        arrays |= decode(content, str(directory / name))
+    return manifest, arrays
+
+
+def load_files(
+    directory: Traversable, *, suffixes: tuple[str, ...], max_bytes: int = MAX_FILE_BYTES
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read a manifest and the files it names, undecoded, each with one of `suffixes`.
+
+    Each is at most `max_bytes` long. Raises ArtifactError, naming the file, if one is absent,
+    foreign, or not what the manifest says.
+    """
+    manifest = _read_manifest(directory)
+    contents: dict[str, bytes] = {}
+    for name in manifest["files"]:
+        if not _is_plain(name, suffixes):
+            kinds = " or ".join(f"*{suffix}" for suffix in suffixes)
+            raise ArtifactError(f"{directory}: {name!r} is not a plain {kinds} file name")
+    _refuse_strangers(directory, manifest["files"])
     for name, digest in manifest["files"].items():
-        if not _is_plain(name):
-            raise ArtifactError(f"{directory}: {name!r} is not a plain *.safetensors file name")
-        content = _read(directory / name)
+        content = _read(directory / name, max_bytes)
         if hashlib.sha256(content).hexdigest() != digest:
             raise ArtifactError(f"{directory / name}: its SHA-256 is not the manifest's")
-        arrays |= _decode(content, str(directory / name))
-    return manifest, arrays
+        contents[name] = content
+    return manifest, contents
 
 
 def kind_of(directory: Traversable) -> Any:
@@ -72,18 +90,21 @@ def check_digest(directory: Traversable, digest: object) -> None:
 
 def save(directory: Path, manifest: Mapping[str, Any], arrays: Arrays) -> None:
     """Write a directory that `load` reads; the same input gives the same bytes."""
+    save_files(directory, manifest, {ARRAYS: encode(arrays)})
+
+
+def save_files(directory: Path, manifest: Mapping[str, Any], contents: dict[str, bytes]) -> None:
+    """Write a directory that `load_files` reads; the manifest gets each file's SHA-256."""
     directory.mkdir(parents=True, exist_ok=True)
-    content = _encode(arrays)
-    (directory / ARRAYS).write_bytes(content)
-    whole = {
-        "format_version": FORMAT_VERSION,
-        **manifest,
-        "files": {ARRAYS: hashlib.sha256(content).hexdigest()},
-    }
+    for name, content in contents.items():
+        (directory / name).write_bytes(content)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    whole = {"format_version": FORMAT_VERSION, **manifest, "files": digests}
     (directory / MANIFEST).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def _read_manifest(directory: Traversable) -> dict[str, Any]:
+    """Read the manifest alone. Raises ArtifactError if it is absent or not one of this format."""
     where = directory / MANIFEST
     try:
         manifest = json.loads(_read(where))
@@ -99,12 +120,11 @@ def _read_manifest(directory: Traversable) -> dict[str, Any]:
         raise ArtifactError(f"{where}: names no files")
     if not all(isinstance(digest, str) for digest in files.values()):
         raise ArtifactError(f"{where}: a file's SHA-256 must be text")
-    _refuse_strangers(directory, files)
     return manifest
 
 
 def _refuse_strangers(directory: Traversable, files: Mapping[str, str]) -> None:
-    """Raise ArtifactError for anything that the manifest does not name, and for links.
+    """Raise ArtifactError for links, pipes, and whatever the manifest does not name.
 
     Files that begin with a dot are the system's own; a directory is an artifact in this one.
     """
@@ -113,34 +133,38 @@ def _refuse_strangers(directory: Traversable, files: Mapping[str, str]) -> None:
     for entry in sorted(directory.iterdir()):
         if entry.is_symlink():
             raise ArtifactError(f"{entry}: a link, which a model directory must not hold")
-        known = entry.name in BESIDE or entry.name in files or entry.name.startswith(".")
-        if not known and not (entry / MANIFEST).is_file():
-            raise ArtifactError(f"{entry}: not named by the manifest beside it")
+        if entry.name.startswith(".") or (entry / MANIFEST).is_file():
+            continue
+        if not entry.is_file() or (entry.name not in files and entry.name not in BESIDE):
+            raise ArtifactError(f"{entry}: not a file that the manifest beside it names")
 
 
-def _is_plain(name: str) -> bool:
+def _is_plain(name: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a name stays in its directory: no separators, no drive, no leading dot."""
     return (
-        name.endswith(".safetensors")
+        name.endswith(suffixes)
         and not name.startswith(".")
         and all(c.isalnum() or c in "._-" for c in name)
     )
 
 
-def _read(file: Traversable) -> bytes:
+def _read(file: Traversable, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     try:
         with file.open("rb") as stream:
-            content: bytes = stream.read(MAX_FILE_BYTES + 1)
+            content: bytes = stream.read(max_bytes + 1)
     except OSError as error:
         raise ArtifactError(f"{file}: {error.strerror or error}") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise ArtifactError(f"{file}: larger than {MAX_FILE_BYTES} bytes")
+    if len(content) > max_bytes:
+        raise ArtifactError(f"{file}: larger than {max_bytes} bytes")
     return content
 
 
-def _decode(content: bytes, where: str) -> Arrays:
+def decode(content: bytes, where: str) -> Arrays:
+    """Read a safetensors file. Raises ArtifactError, naming `where`, if it is none."""
     try:
         (header_bytes,) = struct.unpack_from("<Q", content)
+        if header_bytes > len(content) - 8:
+            raise ValueError("its header is longer than the file")  # noqa: TRY301
         header = json.loads(content[8 : 8 + header_bytes])
         body = memoryview(content)[8 + header_bytes :]
         arrays: Arrays = {}
@@ -173,7 +197,8 @@ def _shape(sizes: Any) -> list[int]:
     return sizes
 
 
-def _encode(arrays: Arrays) -> bytes:
+def encode(arrays: Arrays) -> bytes:
+    """Write a safetensors file; the same arrays give the same bytes."""
     names = {dtype: name for name, dtype in _DTYPES.items()}
     header: dict[str, Any] = {}
     chunks: list[bytes] = []

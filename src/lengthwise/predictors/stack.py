@@ -162,9 +162,10 @@ def _check(stack: Stack, directory: Traversable) -> None:
     sound = (
         buckets > 0
         and buckets & (buckets - 1) == 0
-        and stack.ngrams.idf_squared.shape == (buckets,)
+        and stack.ngrams.weight.shape == stack.ngrams.idf_squared.shape == (buckets,)
         and stack.spread.ndim == 2
         and stack.spread.shape[0] == len(stack.spread_at) > 0
+        and stack.spread_at.ndim == 1
         and stack.spread.shape[1] > 0
         and bool(np.all(np.diff(stack.spread, axis=1) >= 0))
         and bool(np.all(np.diff(stack.spread_at) > 0))

@@ -227,7 +227,7 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
     sound = (
         buckets > 0
         and buckets & (buckets - 1) == 0
-        and (own is None or own.idf_squared.shape == (buckets,))
+        and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
         and tuned.line.shape == (2,)
         and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
         and len(tuned.knots) > 0
@@ -235,6 +235,7 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         and bool(np.all(np.diff(tuned.knots) >= 0))
         and tuned.spread.ndim == 2
         and tuned.spread.shape[0] == len(tuned.spread_at) > 0
+        and tuned.spread_at.ndim == 1
         and tuned.spread.shape[1] > 0
         and bool(np.all(np.diff(tuned.spread, axis=1) >= 0))
         and bool(np.all(np.diff(tuned.spread_at) > 0))

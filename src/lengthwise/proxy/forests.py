@@ -9,11 +9,12 @@ import numpy as np
 from lengthwise.errors import MissingExtraError
 from lengthwise.predictors.trees import Trees
 from lengthwise.predictors.tuned import NAMES
+from lengthwise.proxy.objectives import OBJECTIVES, Objective
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from lengthwise.proxy.objectives import Objective
+__all__ = ["OBJECTIVES", "Objective", "boost"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

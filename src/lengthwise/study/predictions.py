@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _RECORDED = "predicted_output_length"
 #: What can be told of a trace without prompts: the mean of its lengths, or more of the truth.
-WITHOUT_PROMPTS = ("constant", *(form for form in forms((Told.LENGTHS,)) if form != DIRECTORY))
+WITHOUT_PROMPTS = (*(form for form in forms((Told.LENGTHS,)) if form != DIRECTORY), "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
