@@ -215,7 +215,7 @@ def shown(value: Any) -> str:
 
 def _recorded(row: dict[str, Any]) -> Prediction | None:
     """Read what was predicted at the time: one length, or the three quantiles of a request log."""
-    values = [row.get(name) for name in ("p10", "p50", "p90")]
+    values: list[Any] = [row.get(name) for name in ("p10", "p50", "p90")]
     if row.get("predicted_output_length") is not None:
         values = [row["predicted_output_length"]]
     if None in values:
