@@ -88,7 +88,11 @@ class HRRN:
 
     def key(self, request: Request, now: float) -> float:
         """Response ratio, negated so that smaller runs first."""
-        return -(now - request.arrival_s) / self.lane(request)
+        return self.lane_key(self.lane(request), request.arrival_s, now)
+
+    def lane_key(self, lane: float, arrival_s: float, now: float) -> float:
+        """Response ratio of a request of that service, negated; floats, or arrays of them."""
+        return -(now - arrival_s) / lane
 
     def lane(self, request: Request) -> float:
         """Return the expected service, seconds: of equals, who came first has the larger ratio."""
