@@ -170,6 +170,14 @@ def test_a_replayed_answer_is_not_read_ahead_of_itself():
     assert one.later[2] != other.later[2]
 
 
+def test_a_very_long_answer_is_replayed_in_bounded_time():
+    """Its first 20,000 tokens are predicted anew; then its length is conditioned on."""
+    told = unfold(fitted("iterative"), Prompt.of("zorgle"), "lorem " * 2_000_000, 10_000_000)
+    assert isinstance(told, Unfolding)
+    assert len(told.later) == 400
+    assert told.remaining(5_000_000).mean > 0
+
+
 def test_features_of_the_text_so_far_are_what_they_are_called():
     """By hand: an open fence, an item of a promised number, and the end of a sentence."""
     text = "Here are 5 ways:\n\n1. Walk.\n2. Run.\n- now\n# Head\n```python\nx"
@@ -179,4 +187,6 @@ def test_features_of_the_text_so_far_are_what_they_are_called():
     assert (told["last_item"], told["promised"], told["item_share"]) == (2, 5, 0.4)
     assert (told["bullets"], told["paragraphs"], told["share_alive"]) == (1, 1, 1)
     assert features_so_far(FIRST, "Done.", 2)[NAMES.index("ends_sentence")] == 1
+    some = features_so_far(FIRST, text, 30, chars=40)
+    assert some.tolist() == features_so_far(FIRST, text[:40], 30).tolist()
     assert np.all(np.isfinite(features_so_far(FIRST, "", 10**6)))

@@ -32,6 +32,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 KIND = "iterative"
 #: ELIS's window, tokens: how often the rest is predicted anew.
 WINDOW_TOKENS = 50
+#: Windows of one replayed answer; from the last on, only its length is conditioned on.
+MAX_WINDOWS = 400
 #: Where the predictor of the first word lies in an artifact.
 FIRST = "first"
 
@@ -136,11 +138,16 @@ class Iterative:
         """Predict the whole length, given that `attained` tokens did not end it."""
         return self.again(self.first.predict(prompt), written, attained)
 
-    def again(self, first: Prediction, written: str | None, attained: int) -> Prediction:
-        """Do what `predict_after` does where the first prediction is known."""
+    def again(
+        self, first: Prediction, written: str | None, attained: int, *, chars: int | None = None
+    ) -> Prediction:
+        """Do what `predict_after` does where the first prediction is known.
+
+        Only the first `chars` characters of `written` count (None: all).
+        """
         if self.trees is None or written is None or attained < 1:
             return given(first, attained)
-        rest = self.rest_of(features_so_far(first, written, attained))
+        rest = self.rest_of(features_so_far(first, written, attained, chars=chars))
         return Prediction(tuple(attained + tokens for tokens in rest.lengths))
 
     def rest_of(self, x: Array) -> Prediction:
@@ -179,9 +186,10 @@ def unfold(predictor: Repredicts, prompt: Prompt, answer: str | None, tokens: in
     first = predictor.predict(prompt)
     if not isinstance(predictor, Iterative) or predictor.trees is None or answer is None:
         return first
+    windows = range(WINDOW_TOKENS, tokens, WINDOW_TOKENS)[:MAX_WINDOWS]
     later = tuple(
-        predictor.again(first, answer[: len(answer) * attained // tokens], attained)
-        for attained in range(WINDOW_TOKENS, tokens, WINDOW_TOKENS)
+        predictor.again(first, answer, attained, chars=len(answer) * attained // tokens)
+        for attained in windows
     )
     return Unfolding(first.lengths, later)
 

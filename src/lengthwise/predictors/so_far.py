@@ -40,11 +40,17 @@ NAMES = (
 COUNT = len(NAMES)
 
 
-def features_so_far(first: Prediction, written: str, attained: int) -> Array:
-    """Describe an answer of which `attained` (>= 1) tokens are written, shape (COUNT,)."""
+def features_so_far(
+    first: Prediction, text: str, attained: int, *, chars: int | None = None
+) -> Array:
+    """Describe an answer of which `attained` (>= 1) tokens are written, shape (COUNT,).
+
+    Of `text` the first `chars` characters are written (None: all); no others are looked at.
+    """
     rest = first.remaining(attained)
-    head, tail = written[:HEAD_CHARS], written[-TAIL_CHARS:]
-    counted = written[-COUNTED_CHARS:]
+    size = len(text) if chars is None else chars
+    head, tail = text[: min(HEAD_CHARS, size)], text[max(0, size - TAIL_CHARS) : size]
+    counted = text[max(0, size - COUNTED_CHARS) : size]
     # Not in the tail alone: a fence that was opened before it would turn open and closed around.
     fences = counted.count("```")
     end = tail.rstrip()
@@ -63,7 +69,7 @@ def features_so_far(first: Prediction, written: str, attained: int) -> Array:
             log(rest.mean),
             log(rest.quantile(0.5)),
             first.p_longer(attained),
-            len(written) / attained,
+            size / attained,
             float(fences % 2),
             float(fences),
             float(counted.count("\n")),

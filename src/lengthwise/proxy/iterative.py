@@ -98,8 +98,8 @@ def cuts_of(rows: Sequence[Answer], first: Predictor) -> Cuts:
             continue
         prediction = first.predict(row.prompt)
         for attained in windows[:: -(-len(windows) // MAX_CUTS)]:
-            written = row.text[: len(row.text) * attained // row.output_tokens]
-            x = features_so_far(prediction, written, attained)
+            chars = len(row.text) * attained // row.output_tokens
+            x = features_so_far(prediction, row.text, attained, chars=chars)
             rest = given(prediction, attained).quantile(0.5) - attained
             found.append((x, row.output_tokens - attained, attained, rest))
     return Cuts(
