@@ -14,6 +14,7 @@ from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.predictors.names import parse
 from lengthwise.predictors.told import told_lengths
 from lengthwise.proxy.answers import read_answers
+from tests.predictors.subjects import saved
 from tests.proxy.worlds import answers, with_text, write
 
 
@@ -115,6 +116,8 @@ def test_an_iterative_model_says_on_its_card_what_the_text_was_worth(tmp_path):
         words = ["train", "--tier", "iterative", "--dataset-path", str(path), "--output", str(out)]
         done = CliRunner().invoke(cli, words, catch_exceptions=False)
         assert done.exit_code == 0, done.output
+        told = "only its length so far is conditioned on" in " ".join(done.output.split())
+        assert told == (name == "without")
     card = json.loads((tmp_path / "with" / "card.json").read_text())
     assert card["reads_text_so_far"]
     assert [at["attained"] for at in card["after"]][:2] == [50, 100]
@@ -126,6 +129,19 @@ def test_an_iterative_model_says_on_its_card_what_the_text_was_worth(tmp_path):
     assert not blind["reads_text_so_far"]
     assert blind["after"] == []
     assert "only its" in (tmp_path / "without" / "README.md").read_text()
+
+
+def test_a_trace_without_answers_is_said_to_be_replayed_by_length_alone(tmp_path):
+    """A model that would read the text so far says how many rows have none."""
+    trace = tmp_path / "trace.jsonl"
+    rows = [{"prompt": f"zorgle {n}", "output_tokens": 90 + n, "arrival_s": n} for n in range(9)]
+    rows[0]["answer"] = "lorem " * 90
+    trace.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["simulate", "--dataset-name", "jsonl", "--dataset-path", str(trace), "--predictor"]
+    done = CliRunner().invoke(cli, [*words, str(saved("iterative"))], catch_exceptions=False)
+    assert "8 rows have no 'answer'" in done.output
+    done = CliRunner().invoke(cli, [*words, "iterative:default"], catch_exceptions=False)
+    assert "no 'answer'" not in done.output
 
 
 def test_retrieval_is_trained_measured_and_served_from_its_directory(tmp_path, rows):

@@ -176,6 +176,11 @@ def repredicting(predictor: Predictor, *, name: str) -> Repredicts:
     return Conditioned(first=predictor, name=name)
 
 
+def reads_text(predictor: Repredicts) -> bool:
+    """Whether the text so far would change what is predicted."""
+    return isinstance(predictor, Iterative) and predictor.trees is not None
+
+
 def unfold(predictor: Repredicts, prompt: Prompt, answer: str | None, tokens: int) -> Prediction:
     """Predict a known answer as it would be at every window: for hosts that replay it.
 

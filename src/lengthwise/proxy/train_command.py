@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 #: Under so many test rows a figure is noise, and the card says so instead.
 MIN_TEST_ROWS = 10
 LISTED_ROWS = 20
+BY_LENGTH_ALONE = (
+    "too few rows had the text of their answer ('answer'): while an answer comes, only its length "
+    "so far is conditioned on"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,8 @@ def run_training(options: TrainOptions) -> dict[str, Any]:
         about["metrics"] = metrics
         card.write(directory, about)
     console.print(_summary(about), highlight=False, markup=False, soft_wrap=True)
+    if about.get("reads_text_so_far") is False:
+        console.print(BY_LENGTH_ALONE, highlight=False, markup=False, soft_wrap=True)
     click.echo(f"Saved {options.output}")
     return about
 

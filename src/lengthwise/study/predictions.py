@@ -10,7 +10,7 @@ import numpy as np
 from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.predictors import load_chosen
 from lengthwise.predictors.base import Message, Prompt
-from lengthwise.predictors.iterative import repredicting, unfold
+from lengthwise.predictors.iterative import reads_text, repredicting, unfold
 from lengthwise.predictors.names import DIRECTORY, Choice, Told, forms, parse
 from lengthwise.predictors.told import told_lengths
 
@@ -29,11 +29,15 @@ WITHOUT_PROMPTS = (*(form for form in forms((Told.LENGTHS,)) if form != DIRECTOR
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """Predictions by the name that reports know them by; `tokens` are their means."""
+    """Predictions by the name that reports know them by; `tokens` are their means.
+
+    `without_text`: rows whose answer the predictor would have read while it is written, and cannot.
+    """
 
     name: str
     tokens: NDArray[np.float64]
     distributions: Sequence[Prediction] | None = None
+    without_text: int = 0
 
 
 def predict(
@@ -91,6 +95,7 @@ def _by_model(recording: Recording, choice: Choice, progress: Callable[[int], No
     predictor = repredicting(load_chosen(choice), name=choice.spec)
     outputs = recording.output_length.tolist()
     distributions: list[Prediction] = []
+    without_text = 0
     for row in range(len(recording)):
         messages = _messages(prompts[row] if prompts else None, turns[row] if turns else None)
         if messages is None:
@@ -98,10 +103,13 @@ def _by_model(recording: Recording, choice: Choice, progress: Callable[[int], No
             raise BadInputError(f"{where}: no prompt, which other rows have")
         prompt = Prompt(messages=messages, model=(models[row] if models else None) or "")
         answer = answers[row] if answers else None
+        without_text += answer is None and reads_text(predictor)
         distributions.append(unfold(predictor, prompt, answer, outputs[row]))
         progress(row + 1)
     means = np.array([distribution.mean for distribution in distributions])
-    return Predicted(name=choice.spec, tokens=means, distributions=distributions)
+    return Predicted(
+        name=choice.spec, tokens=means, distributions=distributions, without_text=without_text
+    )
 
 
 def _messages(prompt: str | None, turns: Sequence[object] | None) -> tuple[Message, ...] | None:
