@@ -65,9 +65,9 @@ class ElasticAged:
 
     def bound_s(self, request: Request) -> float:
         """How long after `request` one may arrive and still overtake it, seconds."""
-        service_s = request.s_per_token * request.size_tokens
-        queue_s = min(request.queue_s or 0.0, request.queue_s_per_token * request.size_tokens)
-        return self.stretch * service_s + self.patience * queue_s
+        size = request.size_tokens
+        queue_s = min(request.queue_s or 0.0, request.queue_s_per_token * size)
+        return self.stretch * request.s_per_token * size + self.patience * queue_s
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
         """Arrival, put off by the bound, seconds."""

@@ -122,14 +122,13 @@ class SeeingRanking:
         self.make = make
         self.batch = batch
         self.backlog = Backlog(batch.max_num_seqs)
-        self.requests: dict[int, Request] = {}
         self.keys: dict[int, float] = {}
         self.waiting: list[tuple[float, int]] = []
         self.now = 0.0
 
     def push(self, row: int) -> None:
         """Let a request wait; its key is read the first time."""
-        request = self.requests[row] = self.make(row)
+        request = self.make.show(row)
         if row not in self.keys:
             self.backlog.show(request)
             self.keys[row] = read_key(self.policy, request, request.arrival_s)
@@ -143,7 +142,7 @@ class SeeingRanking:
 
     def pop(self) -> None:
         """Let the row that `peek` named run."""
-        self.backlog.serve(self.requests.pop(heapq.heappop(self.waiting)[1]), self.now)
+        self.backlog.serve(self.make.show(heapq.heappop(self.waiting)[1]), self.now)
 
     def beats(self, row: int) -> bool:  # noqa: ARG002
         """Whether a request that is yet to come may stand before the head: it may."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +30,7 @@ class RequestMaker:
         self.caps = _listed(trace.max_tokens)
         self.priorities = _listed(trace.priority)
         self.deadlines = _listed(trace.deadline_s)
+        self._shown: Request | None = None
 
     def __call__(self, row: int) -> Request:
         """Build the request of one row."""
@@ -45,29 +45,25 @@ class RequestMaker:
             s_per_token=self.s_per_token,
         )
 
+    def show(self, row: int) -> Request:
+        """Write a row into one and the same request: to be read now, not kept."""
+        if self._shown is None:
+            self._shown = self(row)
+            return self._shown
+        request = self._shown
+        request.id = row
+        request.arrival_s = self.arrivals[row]
+        request.prediction = self.predictions[row]
+        request.prompt_tokens = self.prompts[row]
+        request.max_tokens = None if self.caps is None else self.caps[row]
+        request.priority = 0 if self.priorities is None else self.priorities[row]
+        request.deadline_s = None if self.deadlines is None else self.deadlines[row]
+        request.queue_s = None
+        return request
+
     def each(self) -> Iterator[Request]:
         """Show every row in turn in one and the same request: to be read, not kept."""
-        if not self.arrivals:
-            return
-        request = self(0)
-        columns = zip(
-            self.arrivals,
-            self.prompts,
-            self.predictions,
-            _or_same(self.caps, None),
-            _or_same(self.priorities, 0),
-            _or_same(self.deadlines, None),
-            strict=False,
-        )
-        for row, (arrival, prompt, prediction, cap, priority, deadline) in enumerate(columns):
-            request.id = row
-            request.arrival_s = arrival
-            request.prompt_tokens = prompt
-            request.prediction = prediction
-            request.max_tokens = cap
-            request.priority = priority
-            request.deadline_s = deadline
-            yield request
+        return map(self.show, range(len(self.arrivals)))
 
 
 def _predictions(told: NDArray[np.float64] | Sequence[Prediction]) -> list[Prediction]:
@@ -80,7 +76,3 @@ def _predictions(told: NDArray[np.float64] | Sequence[Prediction]) -> list[Predi
 
 def _listed(column: NDArray[np.generic] | None) -> list[Any] | None:
     return None if column is None else np.asarray(column).tolist()
-
-
-def _or_same(column: list[Any] | None, value: int | None) -> Iterable[Any]:
-    return repeat(value) if column is None else column
