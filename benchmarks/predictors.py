@@ -26,6 +26,7 @@ from lengthwise.predictors import load_predictor, tuned
 from lengthwise.proxy import cheap
 from lengthwise.proxy.answers import Answer
 from lengthwise.proxy.evaluation import evaluate, model_bytes
+from lengthwise.proxy.tiers import find_tier, fit_tier
 from sharegpt_turns import Turn, turns
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def measure(seed: int) -> dict[str, Any]:
         drawn = [chance.sample(first["fit"], rows) for _ in range(DRAWS)]
         found = [trained({**first, "fit": some}, seed) for some in drawn]
         report[f"S1, cheap, {rows} rows (mean of {DRAWS} draws)"] = mean_of(found)
+    report["S1, retrieval"] = retrieved(first, seed)
     report["S2, shipped"] = figures(shipped, every["test"])
     report["S2, history, no text"] = trained(every, seed, with_text=False)
     report["S2, cheap"] = trained(every, seed)
@@ -115,6 +117,23 @@ def trained(rows: dict[str, list[Answer]], seed: int, *, with_text: bool = True)
     spent_s = time.process_time() - begun_s
     with tempfile.TemporaryDirectory() as directory:
         tuned.save(model, {}, Path(directory))
+        size = model_bytes(Path(directory))
+    return {
+        **figures(model, rows["test"]),
+        "rows_fitted": len(rows["fit"]),
+        "fit_cpu_s": spent_s,
+        "model_bytes": size,
+    }
+
+
+def retrieved(rows: dict[str, list[Answer]], seed: int) -> dict[str, Any]:
+    """Fit the retrieval tier and measure it on the test rows."""
+    begun_s = time.process_time()
+    tier = find_tier("retrieval")
+    model = fit_tier(tier, rows["fit"], seed=seed)
+    spent_s = time.process_time() - begun_s
+    with tempfile.TemporaryDirectory() as directory:
+        tier.save(model, {}, Path(directory))
         size = model_bytes(Path(directory))
     return {
         **figures(model, rows["test"]),

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from lengthwise.errors import ConfigError
+from lengthwise.proxy.objectives import OBJECTIVES
+from lengthwise.proxy.tiers import TIERS
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -26,13 +28,13 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     "--tier",
     default="cheap",
     show_default=True,
-    help="cheap: text and history under small trees. history: the same without any text.",
+    help="; ".join(f"{tier.name}: {tier.summary}" for tier in TIERS.values()) + ".",
 )
 @click.option(
     "--objective",
     default="regression",
     show_default=True,
-    help="regression, classes, ordinal, ranking, pairwise or quantile.",
+    help=f"{', '.join(OBJECTIVES[:-1])} or {OBJECTIVES[-1]}; retrieval takes the first only.",
 )
 @click.option(
     "--output",
@@ -46,7 +48,8 @@ def command(from_log: Path | None, model: str | None, **options: Any) -> None:
     """Train a length predictor on answers whose length is known.
 
     Rows are JSON lines {"prompt": TEXT} or {"messages": [...]} with "output_tokens", and optionally
-    "model", "tenant", "max_tokens" and "finish_reason" ("length" says that the answer was cut off);
+    "model", "tenant", "max_tokens", "finish_reason" ("length" says that the answer was cut off) and
+    "answer" (its text, which --tier iterative reads);
     or a ShareGPT file; or LMSYS-Chat-1M rows. Plain or gzipped. The same first prompt is always on
     the same side of the split: 85 % is fitted to, 15 % is only measured on. A few hundred rows
     suffice, because training starts from the shipped model.

@@ -211,9 +211,9 @@ def load(directory: Traversable, *, name: str) -> Tuned:
             name=name,
             manifest=manifest,
         )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        _check(tuned, directory)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{directory}: {error} is missing or malformed") from None
-    _check(tuned, directory)
     return tuned
 
 
@@ -227,14 +227,15 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
     sound = (
         buckets > 0
         and buckets & (buckets - 1) == 0
-        and (own is None or own.idf_squared.shape == (buckets,))
+        and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
         and tuned.line.shape == (2,)
-        and tuned.knots.shape == tuned.knots_at.shape
+        and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
         and len(tuned.knots) > 0
         and bool(np.all(np.diff(tuned.knots_at) > 0))
         and bool(np.all(np.diff(tuned.knots) >= 0))
         and tuned.spread.ndim == 2
         and tuned.spread.shape[0] == len(tuned.spread_at) > 0
+        and tuned.spread_at.ndim == 1
         and tuned.spread.shape[1] > 0
         and bool(np.all(np.diff(tuned.spread, axis=1) >= 0))
         and bool(np.all(np.diff(tuned.spread_at) > 0))
@@ -242,7 +243,8 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         and all(
             bool(np.all(np.isfinite(array)))
             for array in (
-                tuned.knots, tuned.spread, *((own.weight, own.idf_squared) if own else ()),
+                tuned.line, tuned.knots_at, tuned.knots, tuned.spread_at, tuned.spread,
+                *((own.weight, own.idf_squared) if own else ()),
             )
         )
     )  # fmt: skip

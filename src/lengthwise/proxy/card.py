@@ -84,4 +84,25 @@ def markdown(card: dict[str, Any]) -> str:
         if value is not None:
             shown = "" if ends is None else f"{ends[0]:,.4g} to {ends[1]:,.4g}"
             lines.append(f"| {title} | {value:,.4g} | {shown} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *_after(card), ""])
+
+
+def _after(card: dict[str, Any]) -> list[str]:
+    """Say what the text so far was worth, of a model that predicts again while answers come."""
+    if "after" not in card:
+        return []
+    if not card["reads_text_so_far"]:
+        return [
+            "",
+            "Too few rows had the text of their answer (`answer`): while an answer comes, only its",
+            "length so far is conditioned on.",
+        ]
+    lines = ["", "While the answer is written, error of the rest in tokens (mean absolute):", ""]
+    lines += ["| tokens written | test rows | by length alone | with the text | p90 covers |"]
+    lines += ["| ---: | ---: | ---: | ---: | ---: |"]
+    lines += [
+        f"| {at['attained']} | {at['rows']:,} | {at['mae_conditioned']:.1f} | {at['mae']:.1f} | "
+        f"{100 * at['coverage_p90']:.1f} % |"
+        for at in card["after"]
+    ]
+    return lines

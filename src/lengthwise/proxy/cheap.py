@@ -27,8 +27,9 @@ from lengthwise.predictors.tuned import (
     score,
 )
 from lengthwise.proxy import ngrams
-from lengthwise.proxy.forests import OBJECTIVES, Objective, boost
+from lengthwise.proxy.forests import boost
 from lengthwise.proxy.isotonic import rising_knots
+from lengthwise.proxy.objectives import OBJECTIVES, Objective
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,10 +79,10 @@ def fit(
     """
     if objective not in OBJECTIVES:
         raise ConfigError.unknown("objective", objective, OBJECTIVES)
-    _check([row.output_tokens for row in rows if not row.cut], len(rows))
+    check_learnable([row.output_tokens for row in rows if not row.cut], len(rows))
     base = base or shipped()
     on_step("reading the prompts")
-    levels, level = _model_levels(rows)
+    levels, level = model_levels(rows)
     table = _table(rows, base, level, seed)
     return _fit(table, base, objective, levels, with_text=with_text, seed=seed, on_step=on_step)
 
@@ -97,7 +98,7 @@ def fit_features(matrix: Array, output_tokens: Array, cut: Array, base: Stack) -
     tokens = np.asarray(output_tokens, dtype=np.float64)
     if not (np.all(np.isfinite(matrix)) and np.all(np.isfinite(tokens)) and np.all(tokens >= 0)):
         raise BadInputError("a row holds NaN, an infinite or a negative number")
-    _check(tokens[~cut].tolist(), len(tokens))
+    check_learnable(tokens[~cut].tolist(), len(tokens))
     # The same request, asked again, stands on one side.
     _, group = np.unique(matrix, axis=0, return_inverse=True)
     table = Table(
@@ -105,7 +106,7 @@ def fit_features(matrix: Array, output_tokens: Array, cut: Array, base: Stack) -
         bags=None,
         log_tokens=np.log(np.maximum(tokens, 1.0)),
         cut=cut,
-        fold=_deal(group.reshape(-1), 0),
+        fold=deal(group.reshape(-1), 0),
         level=np.zeros(len(tokens)),
     )
     return _fit(table, base, "regression", {})
@@ -137,7 +138,7 @@ def _fit(
             y = _undo_cuts(table, y, middle)
     on_step("trees, all rows")
     forests = boost(x, y - said, objective, seed)
-    spread_at, spread = _spread(middle, y, x[:, STATED], table.level)
+    spread_at, spread = spread_of(middle, y, x[:, STATED], table.level)
     return Tuned(
         base=base,
         own=own,
@@ -151,7 +152,7 @@ def _fit(
     )
 
 
-def _check(whole: Sequence[float], rows: int) -> None:
+def check_learnable(whole: Sequence[float], rows: int) -> None:
     """Refuse what cannot be learnt from: `whole` are the lengths of answers that were not cut."""
     if rows < MIN_ROWS:
         raise BadInputError(f"{rows} rows are too few to train on (at least {MIN_ROWS})")
@@ -176,19 +177,19 @@ def _table(rows: Sequence[Answer], base: Stack, level: Array, seed: int) -> Tabl
         bags=ngrams.Bags(words),
         log_tokens=np.log([one.output_tokens for one in rows]),
         cut=np.array([one.cut for one in rows]),
-        fold=_deal(group, seed),
+        fold=deal(group, seed),
         level=level,
     )
 
 
-def _deal(group: Array, seed: int) -> Array:
+def deal(group: Array, seed: int) -> Array:
     """Deal rows into folds, one group's into one where there are groups enough. Shape (rows,)."""
     groups = int(group.max()) + 1
     dealt = np.random.default_rng(seed).permutation(groups) % FOLDS
     return dealt[group] if groups >= FOLDS else np.arange(len(group)) % FOLDS
 
 
-def _model_levels(rows: Sequence[Answer]) -> tuple[dict[str, float], Array]:
+def model_levels(rows: Sequence[Answer]) -> tuple[dict[str, float], Array]:
     """How much longer than all rows each named model answers, in logs, drawn towards 0."""
     logs = np.log([one.output_tokens for one in rows])
     names: dict[str, list[int]] = {}
@@ -271,7 +272,7 @@ def _undo_cuts(table: Table, y: Array, middle: Array) -> Array:
     return out
 
 
-def _spread(middle: Array, y: Array, stated: Array, level: Array) -> tuple[Array, Array]:
+def spread_of(middle: Array, y: Array, stated: Array, level: Array) -> tuple[Array, Array]:
     """Quantiles of log(length / prediction) held out, at several predicted levels.
 
     Atom k of n stands at the share k / (n - 1), so that a prediction's own quantiles are those of

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from lengthwise.errors import BadInputError, ConfigError
-from lengthwise.predictors import tuned
-from lengthwise.proxy import card, cheap
+from lengthwise.errors import BadInputError, MissingExtraError
+from lengthwise.proxy import card
 from lengthwise.proxy.answers import Answers, read_answers
 from lengthwise.proxy.evaluation import evaluate, model_bytes
-from lengthwise.proxy.forests import OBJECTIVES, Objective
 from lengthwise.proxy.publish import check_output, published
+from lengthwise.proxy.tiers import find_tier, fit_tier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +25,10 @@ if TYPE_CHECKING:
 #: Under so many test rows a figure is noise, and the card says so instead.
 MIN_TEST_ROWS = 10
 LISTED_ROWS = 20
-TIERS = {
-    "cheap": "text, history and the shipped model's score under boosted trees; numpy at run time",
-    "history": "the same without any text: sizes and the conversation's earlier answers only",
-}
+BY_LENGTH_ALONE = (
+    "too few rows had the text of their answer ('answer'): while an answer comes, only its length "
+    "so far is conditioned on"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +46,10 @@ class TrainOptions:
 def run_training(options: TrainOptions) -> dict[str, Any]:
     """Train, measure on rows held out, publish; return the card."""
     console = Console(stderr=True)
-    if options.tier not in TIERS:
-        raise ConfigError.unknown("tier", options.tier, TIERS)
+    tier = find_tier(options.tier)
+    tier.check(options.objective)
+    if not tier.is_installed:  # said before a large file is read
+        raise MissingExtraError(f"training the {tier.name} tier", str(tier.extra))
     check_output(options.output)
     with console.status("reading rows") as status:
         answers = read_answers(options.dataset_path, skip_bad_rows=options.skip_bad_rows)
@@ -56,10 +57,10 @@ def run_training(options: TrainOptions) -> dict[str, Any]:
         fitted_to = answers.of("train", "validation")
         if not fitted_to:
             raise BadInputError(f"{answers.source}: every row fell on the test side; give more")
-        model = cheap.fit(
+        model = fit_tier(
+            tier,
             fitted_to,
-            objective=objective_of(options.objective),
-            with_text=options.tier != "history",
+            objective=options.objective,
             seed=options.seed,
             on_step=status.update,
         )
@@ -68,14 +69,17 @@ def run_training(options: TrainOptions) -> dict[str, Any]:
         metrics = None
         if len(test) >= MIN_TEST_ROWS:
             metrics, _ = evaluate(model, test, seed=options.seed)
+        remarks = tier.remarks(model, test)
     with published(options.output) as directory:
-        about = _about(options, answers, fitted_to)
-        tuned.save(model, {"tier": options.tier, "objective": options.objective}, directory)
+        about = {**_about(options, answers, fitted_to), **remarks}
+        tier.save(model, {"tier": options.tier, "objective": options.objective}, directory)
         if metrics is not None:
             metrics["model_bytes"] = model_bytes(directory)
         about["metrics"] = metrics
         card.write(directory, about)
     console.print(_summary(about), highlight=False, markup=False, soft_wrap=True)
+    if about.get("reads_text_so_far") is False:
+        console.print(BY_LENGTH_ALONE, highlight=False, markup=False, soft_wrap=True)
     click.echo(f"Saved {options.output}")
     return about
 
@@ -91,20 +95,12 @@ def say_what_was_read(answers: Answers, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def objective_of(name: str) -> Objective:
-    """Check the name of an objective. Raises ConfigError naming the nearest."""
-    for known in OBJECTIVES:
-        if known == name:
-            return known
-    raise ConfigError.unknown("objective", name, OBJECTIVES)
-
-
 def _about(options: TrainOptions, answers: Answers, fitted_to: Sequence[Answer]) -> dict[str, Any]:
     parts = {part: len(answers.of(part)) for part in ("train", "validation", "test")}
     return {
         "tier": options.tier,
         "objective": options.objective,
-        "base_model": "default",
+        "base_model": find_tier(options.tier).base_model,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": options.seed,
         "data": {
