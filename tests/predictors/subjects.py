@@ -16,8 +16,11 @@ import pytest
 
 from lengthwise.predictors import load_predictor
 from lengthwise.predictors.names import NAMED, Told
+from lengthwise.proxy.neural.recipe import Wishes
 from lengthwise.proxy.tiers import TIERS, fit_tier
-from tests.proxy.worlds import answers, with_text
+from lengthwise.proxy.train_command import TrainOptions, run_training
+from tests.proxy import encoders
+from tests.proxy.worlds import answers, with_text, write
 
 NAMES = tuple(
     named.name if not named.parameter else f"{named.name}:default"
@@ -40,6 +43,8 @@ def rows(count=ROWS, **options):
 def fitted(tier_name):
     """Fit a tier once, for all who look at it. Skips, by its name, where its extra is absent."""
     tier = TIERS[tier_name]
+    if tier.is_fine_tuned:
+        pytest.skip(f"tier {tier.name} is fine-tuned: tests/proxy/test_neural.py has its fits")
     if not tier.is_installed:
         pytest.skip(f"tier {tier.name} is trained with the extra {tier.extra!r}")
     return fit_tier(tier, rows())
@@ -48,10 +53,24 @@ def fitted(tier_name):
 @cache
 def saved(tier_name):
     """Directory of a fitted tier's artifact; to be copied before it is changed."""
-    model = fitted(tier_name)
     directory = _ROOT / tier_name
-    TIERS[tier_name].save(model, {"tier": tier_name}, directory)
+    if TIERS[tier_name].is_fine_tuned:
+        fine_tune(tier_name, directory)
+    else:
+        TIERS[tier_name].save(fitted(tier_name), {"tier": tier_name}, directory)
     return directory
+
+
+def fine_tune(tier_name, directory):
+    """Fine-tune a tiny encoder as `lengthwise train` does. Skips where torch is absent."""
+    encoders.needs_torch()
+    base = _ROOT / "tiny"
+    if not base.exists():
+        encoders.make(base)
+    path = _ROOT / "rows.jsonl"
+    write(path, rows(400))
+    wishes = Wishes(base_model=str(base), max_length=16, epochs=1)
+    run_training(TrainOptions(dataset_path=path, output=directory, tier=tier_name, wishes=wishes))
 
 
 def subject(which):

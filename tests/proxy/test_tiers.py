@@ -23,6 +23,10 @@ PROMPTS = [row.prompt for row in answers(40, seed=11)]
 def tier(request):
     """Each tier; one whose extra is absent is skipped by its name."""
     found = TIERS[request.param]
+    if found.is_fine_tuned:
+        pytest.skip(
+            f"tier {found.name} is fine-tuned for minutes: tests/proxy/test_neural.py has it"
+        )
     if not found.is_installed:
         pytest.skip(f"tier {found.name} is trained with the extra {found.extra!r}")
     return found

@@ -56,13 +56,21 @@ def load_chosen(choice: Choice) -> Predictor:
 def load_directory(path: Path) -> Predictor:
     """Load a trained artifact of any kind. Raises ArtifactError naming path and reason."""
     # numpy only when a model is loaded
-    from lengthwise.predictors import artifact, iterative, retrieval, stack, tuned  # noqa: PLC0415
+    from lengthwise.predictors import (  # noqa: PLC0415
+        artifact,
+        iterative,
+        neural,
+        retrieval,
+        stack,
+        tuned,
+    )
 
     kinds: dict[str, Callable[..., Predictor]] = {
         "stack": stack.load,
         tuned.KIND: tuned.load,
         retrieval.KIND: retrieval.load,
         iterative.KIND: iterative.load,
+        neural.KIND: neural.load,
     }
     kind = artifact.kind_of(path)
     if not isinstance(kind, str) or kind not in kinds:

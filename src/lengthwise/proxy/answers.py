@@ -57,17 +57,14 @@ class Answer:
     @property
     def opening(self) -> str:
         """First user message of the conversation, normalised: what a split is made by."""
-        return " ".join((self.begun_with or first_of(self.prompt.messages)).lower().split())
+        if self.begun_with:
+            return _normal(self.begun_with)
+        return opening_of(self.prompt)
 
     @property
     def part(self) -> Part:
         """Side of the split: the same first prompt is always on the same one."""
-        # Not for security: a stable hash, by which published splits can be compared.
-        digest = hashlib.md5(f"v1{self.opening}".encode("utf-8", "replace"), usedforsecurity=False)
-        share = int(digest.hexdigest()[:8], 16) / 2**32
-        if share < TRAIN_SHARE:
-            return "train"
-        return "validation" if share < TRAIN_SHARE + VALIDATION_SHARE else "test"
+        return part_of(self.opening)
 
 
 @dataclass(kw_only=True)
@@ -192,6 +189,25 @@ def in_order(rows: Sequence[Answer]) -> list[Answer]:
     return sorted(
         rows, key=lambda row: (row.prompt.messages, row.prompt.model, row.output_tokens, row.cut)
     )
+
+
+def opening_of(prompt: Prompt) -> str:
+    """First user message of a prompt, normalised."""
+    return _normal(first_of(prompt.messages))
+
+
+def part_of(opening: str) -> Part:
+    """Side of the split of conversations that begin so."""
+    # Not for security: a stable hash, by which published splits can be compared.
+    digest = hashlib.md5(f"v1{opening}".encode("utf-8", "replace"), usedforsecurity=False)
+    share = int(digest.hexdigest()[:8], 16) / 2**32
+    if share < TRAIN_SHARE:
+        return "train"
+    return "validation" if share < TRAIN_SHARE + VALIDATION_SHARE else "test"
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def first_of(messages: Sequence[Message]) -> str:

@@ -13,8 +13,9 @@ import numpy as np
 
 from lengthwise.predictors.iterative import WINDOW_TOKENS, Iterative, given
 from lengthwise.predictors.so_far import COUNT, NAMES, features_so_far
-from lengthwise.proxy.cheap import deal, spread_of
+from lengthwise.proxy.calibration import spread_of
 from lengthwise.proxy.forests import boost
+from lengthwise.proxy.table import deal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

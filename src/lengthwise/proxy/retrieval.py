@@ -26,7 +26,8 @@ from lengthwise.predictors.retrieval import (
     words_of,
 )
 from lengthwise.proxy.answers import in_order
-from lengthwise.proxy.cheap import check_learnable, model_levels
+from lengthwise.proxy.cheap import check_lengths
+from lengthwise.proxy.table import model_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +57,7 @@ def fit(
     Raises BadInputError where nothing can be learnt.
     """
     kept = in_order(rows[-capacity:])
-    check_learnable([row.output_tokens for row in kept if not row.cut], len(kept))
+    check_lengths(kept)
     on_step("reading the prompts")
     bags = [bag_of(words_of(row.prompt)) for row in kept]
     index = index_of(bags)

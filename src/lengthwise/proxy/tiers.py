@@ -44,7 +44,8 @@ class Tier:
     """One way to make a predictor. `needs`: modules that `fit` imports, of the extra `extra`.
 
     `base_model`: what the fit starts from. `remarks` says, of a fitted model and of rows held out,
-    what its card should add.
+    what its card should add. `is_fine_tuned`: an encoder is, for minutes to hours, with checkpoints
+    and options of its own, by `proxy.neural.command`; here `fit` and `save` refuse.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Tier:
     extra: str | None = None
     needs: tuple[str, ...] = ()
     remarks: Callable[[Any, Sequence[Answer]], dict[str, Any]] = lambda _model, _rows: {}
+    is_fine_tuned: bool = False
 
     @property
     def is_installed(self) -> bool:
@@ -140,7 +142,21 @@ def _remarks_iterative(model: Any, held_out: Sequence[Answer]) -> dict[str, Any]
     return {"reads_text_so_far": model.trees is not None, "after": iterative.worth(model, held_out)}
 
 
+def _fine_tunes(*_: Any, **__: Any) -> Any:
+    """Refuse what only `lengthwise train` does, with checkpoints and options of its own."""
+    raise ConfigError(
+        "encoders are fine-tuned by `lengthwise train --tier neural` or ssjf, in minutes to hours"
+    )
+
+
 LEARN: dict[str, Any] = {"base_model": "default", "extra": "learn", "needs": ("lightgbm",)}
+FINE_TUNED: dict[str, Any] = {
+    "extra": "train",
+    "needs": ("torch", "transformers", "onnx", "onnxruntime"),
+    "fit": _fine_tunes,
+    "save": _fine_tunes,
+    "is_fine_tuned": True,
+}
 TIERS: dict[str, Tier] = {
     tier.name: tier
     for tier in (
@@ -160,6 +176,18 @@ TIERS: dict[str, Tier] = {
             save=_save_tuned,
             objectives=OBJECTIVES,
             **LEARN,
+        ),
+        Tier(
+            name="neural",
+            summary="a fine-tuned text encoder beside the cheap tier; onnxruntime at run time",
+            objectives=OBJECTIVES,
+            **FINE_TUNED,
+        ),
+        Tier(
+            name="ssjf",
+            summary="the SSJF paper's own proxy on any encoder; onnxruntime at run time",
+            objectives=("regression", "classes", "ordinal", "quantile"),
+            **FINE_TUNED,
         ),
         Tier(
             name="retrieval",
