@@ -83,6 +83,11 @@ class Unfolding(Prediction):
             return super().remaining(attained)
         return self.later[window - 1].remaining(attained)
 
+    def gittins(self, attained: float = 0.0) -> float:
+        """Index of what is predicted at `attained` tokens."""
+        window = min(int(attained // WINDOW_TOKENS), len(self.later))
+        return self.later[window - 1].gittins(attained) if window else super().gittins(attained)
+
     def next_atom(self, attained: float) -> float:
         """Return where the rest may rise: at the next atom, or when it is predicted anew."""
         window = min(int(attained // WINDOW_TOKENS), len(self.later))
