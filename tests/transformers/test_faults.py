@@ -100,7 +100,7 @@ def test_what_breaks_before_a_step_does_not_break_the_step(model, monkeypatch):
 
 
 def test_an_id_that_is_given_twice_spoils_nothing_for_others(model):
-    """transformers keeps the later of two requests with one id while both wait; so do we."""
+    """Transformers keeps the later of two requests with one id while both wait; so do we."""
     run = ours(model, "sjf", given={"r0": 5.0, "r1": 5.0})
     for job in (Job(id=0, output=4), Job(id=0, output=6), Job(id=1, output=4)):
         run.add(job)

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+import transformers
 from transformers.generation.continuous_batching.requests import RequestStatus
 from transformers.generation.continuous_batching.scheduler import (
     SCHEDULER_MAPPING,
@@ -19,7 +20,6 @@ from transformers.generation.continuous_batching.scheduler import (
     PrefillFirstScheduler,
 )
 
-import transformers
 from lengthwise.core.events import Outcome
 from lengthwise.errors import ConfigError
 from lengthwise.transformers.displace import CacheDisplacer
@@ -83,7 +83,11 @@ class PolicyMixin:
             ticket = None
         if ticket is None:
             ticket = self._tickets[state.request_id] = self._ticket(state)
-        ticket.state = state
+        if ticket.state is not state:
+            # A soft reset makes a new state and forgets when the client came and was answered.
+            state.created_time = ticket.state.created_time
+            state._timestamps = ticket.state._timestamps  # noqa: SLF001
+            ticket.state = state
         order.waiting.add_request(ticket)
 
     def finish_request(self, request_id: str) -> None:
@@ -193,8 +197,6 @@ class PolicyMixin:
         for ticket in displacer.choose(self):
             state = ticket.state
             fresh = state.create_equivalent_initial_request()
-            fresh.created_time = state.created_time
-            fresh._timestamps = state._timestamps  # noqa: SLF001
             self.cache.free_blocks(ticket.request_id, no_cache=True)
             # A token that is still being computed for it is dropped: so the engine reads this.
             state._status = RequestStatus.FINISHED  # noqa: SLF001
