@@ -66,12 +66,12 @@ class Job:
         return [*tokens[:-1], self.id % VOCABULARY]
 
 
-def jobs_of(count: int = 60, *, every: int = 2) -> list[Job]:
-    """Make requests of many sizes, a third of them with a common prefix."""
+def jobs_of(count: int = 60, *, a_step: float = 2.0) -> list[Job]:
+    """Make requests of many sizes, so many a step, a third of them with a common prefix."""
     return [
         Job(
             id=i,
-            at=i // every,
+            at=int(i / a_step),
             prompt=1 + i * 37 % 90,
             output=1 + i * 53 % 41,
             shared_prefix=i % 3 == 0,
@@ -101,7 +101,7 @@ class Run:
     def __post_init__(self) -> None:
         self.manager = self.model.init_continuous_batching(
             generation_config=GenerationConfig(
-                do_sample=False, eos_token_id=self.eos, num_return_sequences=self.copies
+                do_sample=self.copies > 1, eos_token_id=self.eos, num_return_sequences=self.copies
             ),
             continuous_batching_config=ContinuousBatchingConfig(
                 **ROOM | self.config, scheduler_type=self.scheduler_type
@@ -164,7 +164,9 @@ class Run:
         return [*self.first_at]
 
 
-def ours(model: Any, policy: str, *, config: dict[str, Any] | None = None, **told: Any) -> Run:
+def ours(
+    model: Any, policy: str, /, *, config: dict[str, Any] | None = None, **told: Any
+) -> Run:
     """Make an engine with our order; without a tokenizer it goes by given lengths."""
     more = {key: told.pop(key) for key in ("eos", "copies") if key in told}
     if "tokenizer" not in told:

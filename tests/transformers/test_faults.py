@@ -122,12 +122,15 @@ def test_an_unknown_version_is_refused_by_name(monkeypatch):
 def test_several_processes_are_refused(model, monkeypatch):
     """Ranks that share a model must schedule alike, which predictions cannot promise."""
     import torch
+    from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING
 
+    run = Run(model, register(policy="fcfs"))
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
-    name = register(policy="fcfs")
     with pytest.raises(ConfigError, match="2 processes"):
-        Run(model, name)
+        SCHEDULER_MAPPING["lengthwise"](
+            cache=run.scheduler.cache, safety_margin=None, max_requests_per_batch=4
+        )
 
 
 @pytest.mark.parametrize(
