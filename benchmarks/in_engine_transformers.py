@@ -9,8 +9,9 @@ not. The data set must know its lengths; each is forced by a limit of its own, w
 end-of-sequence token, and the order sees one common cap instead, so the limit is not the answer.
 Capacity is measured first: the tokens per second of a full batch under stock FIFO. All orders get
 the same Poisson arrivals. `shuffled` is the control: the proxy is given another request's prompt,
-and the gain must vanish. Prints tables, writes --result; --page renews the device's part of
-docs/transformers.md.
+and the gain must vanish. `--clock processor` is for a CPU that others use, too; --rounds repeats
+everything, the contenders in turn, and takes each figure's median. Prints tables, writes --result;
+--page renews the device's part of docs/transformers.md.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ import argparse
 import json
 import math
 import os
-import platform
 import random
+import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -40,21 +40,18 @@ CONTENDERS: dict[str, dict[str, Any] | None] = {
     "shuffled": {"policy": "sjf"},
     "oracle": {"policy": "sjf", "predictor": "none"},
 }
-#: Hidden size, feed-forward size, layers, heads, KV heads, vocabulary: Llama 3.2 1B, 3.1 8B.
-SHAPES = {
-    "tiny": (32, 64, 2, 2, 2, 8192),
-    "1b": (2048, 8192, 16, 32, 8, 128256),
-    "8b": (4096, 14336, 32, 32, 8, 128256),
-}
 METRICS = ("mean_e2el_ms", "p50_e2el_ms", "p99_e2el_ms", "mean_ttft_ms", "p99_ttft_ms")
 
 
 def main() -> None:
     """Measure and report."""
     from in_engine import draw, report_gain  # noqa: PLC0415
+    from in_engine_transformers_model import build, encode, machine  # noqa: PLC0415
     from in_engine_transformers_page import write_page  # noqa: PLC0415
 
     options = parse()
+    if options.device == "cuda" and options.clock != "wall":
+        raise SystemExit("--clock processor counts what a CPU computes; a GPU needs --clock wall")
     requests = draw(options)
     tokenizer, vocabulary = encode(requests)
     model = build(options, vocabulary)
@@ -66,7 +63,7 @@ def main() -> None:
     engine = Engine(options, model, tokenizer)
     full = [{**one, "arrival_s": 0.0} for one in requests[: 4 * options.max_num_seqs]]
     engine.serve(full, "stock")  # a first run pays for what is allocated and compiled once
-    capacity = engine.serve(full, "stock")
+    capacity = middle([engine.serve(full, "stock") for _ in range(2 * options.rounds - 1)])
     for load in options.load:
         one = compare(options, engine, requests, capacity, load)
         report_gain(one["contenders"])
@@ -79,9 +76,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
+    from in_engine_transformers_model import SHAPES  # noqa: PLC0415
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     add = parser.add_argument
     add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--clock", choices=("wall", "processor"), default="wall", help="whose time; a GPU: wall")
     add("--dtype", choices=("float32", "bfloat16"), help="[default: float32 on a CPU]")
     add("--attention", default="sdpa", help="sdpa, eager, or a flash_attention_N that is installed")
     add("--model-size", choices=[*SHAPES], default="tiny")
@@ -102,6 +102,7 @@ def parse() -> argparse.Namespace:
     add("--page-size", type=int, help="[default: 16 on a CPU, 256 on a GPU]")
     add("--contenders", nargs="+", choices=[*CONTENDERS], default=[*CONTENDERS])
     add("--predictor", default="default", help="a name or a trained artifact's directory")
+    add("--rounds", type=int, default=1, help="medians are shown")
     add("--seed", type=int, default=0)
     add("--result", type=Path, default=ROOT / "results" / "in_engine_transformers.json")
     add("--page", action="store_true", help="renew docs/transformers.md")
@@ -127,24 +128,35 @@ def compare(
     timed = [{**r, "arrival_s": float(a)} for r, a in zip(requests, arrivals, strict=True)]
     speed = capacity["output_throughput"]
     print(f"load {load:g}: {rate:.3f} requests/s, capacity {speed:.0f} tok/s", flush=True)
-    found: dict[str, dict[str, Any]] = {}
-    for name in options.contenders:
-        told = timed
-        if name == "shuffled":
-            others = random.Random(options.seed).sample(timed, len(timed))  # noqa: S311
-            told = [{**r, "ids": o["ids"]} for r, o in zip(timed, others, strict=True)]
-        found[name] = engine.serve(told, name)
-        line = "  ".join(f"{metric} {found[name][metric]:8.0f}" for metric in METRICS)
-        taken = f"displaced {found[name]['displaced']}  resets {found[name]['resets']}"
-        print(f"{name:13} {line}  {taken}", flush=True)
+    others = random.Random(options.seed).sample(timed, len(timed))  # noqa: S311
+    mixed = [{**r, "ids": o["ids"]} for r, o in zip(timed, others, strict=True)]
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in options.contenders}
+    for _ in range(options.rounds):
+        for name, done in runs.items():
+            done.append(engine.serve(mixed if name == "shuffled" else timed, name))
+    found = {name: middle(done) for name, done in runs.items()}
+    for name, one in found.items():
+        line = "  ".join(f"{metric} {one[metric]:8.0f}" for metric in METRICS)
+        print(f"{name:13} {line}  displaced {one['displaced']}  resets {one['resets']}", flush=True)
     return {
         "load": load,
         "rate_rps": rate,
         "requests": len(requests),
+        "rounds": options.rounds,
         "mean_output_tokens": mean,
         "max_num_seqs": options.max_num_seqs,
         "capacity": capacity,
         "contenders": found,
+    }
+
+
+def middle(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Take the median of every figure; of what is no figure, the first."""
+    return {
+        key: statistics.median(one[key] for one in runs)
+        if isinstance(value, (int, float))
+        else value
+        for key, value in runs[0].items()
     }
 
 
@@ -157,24 +169,21 @@ class Engine:
         self.tokenizer = tokenizer
 
     def serve(self, requests: list[dict[str, Any]], name: str) -> dict[str, Any]:
-        """Let requests arrive in real time under one contender; return the run's summary."""
+        """Let requests arrive under one contender; return the run's summary."""
+        from in_engine_transformers_drive import (  # noqa: PLC0415
+            on_the_processor,
+            on_the_wall,
+            watch,
+        )
         from lengthwise.report.rows import Row  # noqa: PLC0415
         from lengthwise.report.summary import summarise  # noqa: PLC0415
 
-        manager = self._start(name, requests)
-        resets = watch(manager.batch_processor.scheduler)
-        began = time.perf_counter() + 0.2
-        for at, request in enumerate(requests):
-            time.sleep(max(0.0, began + request["arrival_s"] - time.perf_counter()))
-            manager.add_request(
-                request["ids"],
-                request_id=f"q{at}",
-                max_new_tokens=request["output"],
-                record_timestamps=True,
-            )
-        stamps = {one.request_id: one.timestamps for one in collect(manager, len(requests))}
-        order = getattr(manager.batch_processor.scheduler, "lengthwise", None)
-        manager.stop()
+        manager = self._make(name, requests)
+        scheduler = manager.batch_processor.scheduler
+        resets = watch(scheduler)
+        drive = on_the_wall if self.options.clock == "wall" else on_the_processor
+        stamps = drive(manager, requests)
+        tally = getattr(getattr(scheduler, "lengthwise", None), "tally", None)
         rows = [
             Row(
                 index=at,
@@ -183,17 +192,16 @@ class Engine:
                 half="",
                 arrival_s=request["arrival_s"],
                 sent_s=request["arrival_s"],
-                e2el_s=stamps[f"q{at}"][-1] - began - request["arrival_s"],
-                ttft_s=stamps[f"q{at}"][0] - began - request["arrival_s"],
+                e2el_s=stamps[at][-1] - request["arrival_s"],
+                ttft_s=stamps[at][0] - request["arrival_s"],
                 outcome="completed",
                 prompt_tokens=len(request["ids"]),
                 output_tokens=request["output"],
             )
             for at, request in enumerate(requests)
         ]
-        if order is None and resets:
+        if tally is None and resets:
             raise SystemExit("stock FIFO ran out of cache and lost its times: lower --max-num-seqs")
-        tally = order.tally if order is not None else None
         return summarise(rows) | {
             "displaced": tally.displaced if tally else 0,
             "resets": len(resets) - (tally.displaced if tally else 0),
@@ -201,8 +209,8 @@ class Engine:
             "fallbacks": dict(tally.fallbacks) if tally else {},
         }
 
-    def _start(self, name: str, requests: list[dict[str, Any]]) -> Any:
-        """Start an engine and let it answer a few requests, so that the clock finds it warm."""
+    def _make(self, name: str, requests: list[dict[str, Any]]) -> Any:
+        """Make an engine with room for a full batch."""
         from transformers import ContinuousBatchingConfig, GenerationConfig  # noqa: PLC0415
 
         options = self.options
@@ -220,11 +228,8 @@ class Engine:
         manager = self.model.init_continuous_batching(generation, config)
         if options.device == "cuda":
             manager.warmup()
-        manager.start()
-        for at in range(4):
-            ids = requests[at % len(requests)]["ids"]
-            manager.add_request(ids, request_id=f"warm{at}", max_new_tokens=4)
-        collect(manager, 4)
+        else:
+            manager.batch_processor = manager._create_batch_processor()  # noqa: SLF001
         return manager
 
     def _scheduler(self, name: str, requests: list[dict[str, Any]]) -> str:
@@ -242,89 +247,6 @@ class Engine:
             environ={},
             **{"predictor": self.options.predictor, **settings},
         )
-
-
-def collect(manager: Any, count: int) -> list[Any]:
-    """Wait for so many answers."""
-    found: list[Any] = []
-    while len(found) < count:
-        one = manager.get_result(timeout=600)
-        if one is None or one.error:
-            raise SystemExit(f"the engine ended: {one and one.error}")
-        found.append(one)
-    return found
-
-
-def watch(scheduler: Any) -> list[str]:
-    """Note the id of every request whose cache is dropped and that begins again."""
-    seen: list[str] = []
-    add = scheduler.add_waiting_request
-
-    def noting(state: Any) -> None:
-        if state._true_initial_tokens:  # noqa: SLF001
-            seen.append(state.request_id)
-        add(state)
-
-    scheduler.add_waiting_request = noting
-    return seen
-
-
-# --- model, tokens, machine --------------------------------------------------------------------
-
-
-def encode(requests: list[dict[str, Any]]) -> tuple[Any, int]:
-    """Turn the requests' messages into `ids`, as ChatML, with a tokenizer of their own words."""
-    from tests.transformers.words import tokenizer  # noqa: PLC0415
-
-    texts = [message["content"] for one in requests for message in one["messages"]]
-    words = tokenizer(texts, vocabulary=8192)
-    for one in requests:
-        turns = [f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in one["messages"]]
-        one["ids"] = words.encode("".join(turns) + "<|im_start|>assistant\n")
-    return words, len(words)
-
-
-def build(options: argparse.Namespace, vocabulary: int) -> Any:
-    """Make a Llama-shaped model with random weights, on the device."""
-    import torch  # noqa: PLC0415
-    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
-
-    hidden, feed, layers, heads, kv_heads, words = SHAPES[options.model_size]
-    torch.manual_seed(options.seed)
-    config = LlamaConfig(
-        hidden_size=options.hidden_size or hidden,
-        intermediate_size=options.intermediate_size or feed,
-        num_hidden_layers=options.layers or layers,
-        num_attention_heads=options.heads or heads,
-        num_key_value_heads=options.kv_heads or options.heads or kv_heads,
-        vocab_size=max(words, vocabulary),
-        max_position_embeddings=8192,
-        attn_implementation=options.attention,
-    )
-    dtype = options.dtype or ("float32" if options.device == "cpu" else "bfloat16")
-    torch.set_default_dtype(getattr(torch, dtype))
-    with torch.device(options.device):
-        model = LlamaForCausalLM(config).eval()
-    torch.set_default_dtype(torch.float32)
-    return model
-
-
-def machine(options: argparse.Namespace, model: Any) -> str:
-    """Say what this ran on."""
-    import torch  # noqa: PLC0415
-    import transformers  # noqa: PLC0415
-
-    on = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)"
-    if options.device == "cuda":
-        on = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-    size = sum(one.numel() for one in model.parameters())
-    shape = model.config
-    return (
-        f"{time.strftime('%Y-%m-%d')}, {on}; a random Llama of {size / 1e6:,.1f} M parameters "
-        f"({shape.num_hidden_layers} layers, hidden size {shape.hidden_size}, {model.dtype}, "
-        f"{options.attention}); torch {torch.__version__}, transformers "
-        f"{transformers.__version__}, Python {platform.python_version()}"
-    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def _heading(one: dict[str, Any]) -> str:
     return (
         f"**{one['load']:g}x of capacity** ({one['rate_rps']:.1f} requests/s, {one['requests']} "
         f"requests of {one['mean_output_tokens']:.0f} tokens in the mean; a full batch of "
-        f"{one['max_num_seqs']} writes {speed:,.0f} tokens/s):"
+        f"{one['max_num_seqs']} writes {speed:,.0f} tokens/s; medians of {one['rounds']} rounds):"
     )
 
 
@@ -45,6 +45,6 @@ def _table(one: dict[str, Any]) -> str:
         cells = [f"{row[f'{column}_ms'] / 1000:.3f}" for column in COLUMNS]
         gain = row.get("gain", 0.0)
         share = f"{gain / oracle:.0%}" if oracle and abs(oracle) > 0.02 else "-"
-        cells += [str(row["displaced"]), f"{gain:+.1%}", share]
+        cells += [f"{row['displaced']:.0f}", f"{gain:+.1%}", share]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -164,9 +164,7 @@ class Run:
         return [*self.first_at]
 
 
-def ours(
-    model: Any, policy: str, /, *, config: dict[str, Any] | None = None, **told: Any
-) -> Run:
+def ours(model: Any, policy: str, /, *, config: dict[str, Any] | None = None, **told: Any) -> Run:
     """Make an engine with our order; without a tokenizer it goes by given lengths."""
     more = {key: told.pop(key) for key in ("eos", "copies") if key in told}
     if "tokenizer" not in told:
