@@ -36,15 +36,19 @@ class CacheDisplacer(Displacer):
         state = head.state
         length = len(state.remaining_prefill_tokens)
         self._tokens -= length
-        return sum(
-            allocator.bytes_per_block
-            * allocator.needs_new_blocks(state.request_id, state.current_len(), length)
-            for allocator in scheduler.cache.cache_allocators.values()
+        return float(
+            sum(
+                allocator.bytes_per_block
+                * allocator.needs_new_blocks(state.request_id, state.current_len(), length)
+                for allocator in scheduler.cache.cache_allocators.values()
+            )
         )
 
     def held(self, scheduler: Any, request: Any) -> float:
         """Bytes of cache that a request holds, those it may share among them."""
-        return sum(
-            allocator.bytes_per_block * len(allocator.block_table.get(request.request_id, ()))
-            for allocator in scheduler.cache.cache_allocators.values()
+        return float(
+            sum(
+                allocator.bytes_per_block * len(allocator.block_table.get(request.request_id, ()))
+                for allocator in scheduler.cache.cache_allocators.values()
+            )
         )

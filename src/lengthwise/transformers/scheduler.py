@@ -169,6 +169,7 @@ class PolicyMixin:
             ticket = waiting.peek_request()
             if ticket.request_id not in self.waiting_requests:
                 self._forget(ticket, None)  # failed with everybody else
+                waiting.discard(ticket)
                 continue
             self._shown = ticket
             yield ticket.state

@@ -86,12 +86,12 @@ class Displacer:
 
     def need(self, scheduler: Any, head: Any) -> float:
         """KV blocks that a waiting request needs to join; asked once for each head, in order."""
-        return -(-head.num_tokens // scheduler.block_size)
+        return float(-(-head.num_tokens // scheduler.block_size))
 
     def held(self, scheduler: Any, request: Any) -> float:
         """KV blocks that come free if a request is taken off: those it shares with nobody."""
         groups = scheduler.kv_cache_manager.get_blocks(request.request_id).blocks
-        return sum(block.ref_cnt == 1 for group in groups for block in group)
+        return float(sum(block.ref_cnt == 1 for group in groups for block in group))
 
     # --- who stands worse ----------------------------------------------------------------------
 
