@@ -130,7 +130,6 @@ def test_a_locked_file_stops_no_step(tmp_path, monkeypatch, caplog):
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     record = record_to(path)
-    record.writer._closing.set()  # it does not rest before it tries again
     end(record, fake_request(4), seat(0), Outcome.STOP, 1.0)
     record.close()
     assert record.writer.dropped == 1
@@ -274,7 +273,10 @@ def test_both_spellings_of_a_stated_length_are_read(extra, lengths):
             for bad in (0, -1, "9", True, float("inf"), [], [3, 0])
         ),
         {"lengthwise_output_tokens": [1.0] * 2000},
-        *({"nvext": bad} for bad in (7, "{", "[]", "[" * 5000, {"agent_hints": 4}, {}, None)),
+        *(
+            {"nvext": bad}
+            for bad in (7, "{", "[]", "[" * 4000, "[" * 5000, {"agent_hints": 4}, {}, None)
+        ),
         *({"nvext": {"agent_hints": {"osl": bad}}} for bad in (None, "40", -3, float("nan"))),
         {"nvext": '{"agent_hints": {"osl": 5}' + " " * 5000 + "}"},
     ],

@@ -13,6 +13,13 @@ class CacheDisplacer(Displacer):
 
     _tokens = 0
 
+    def choose(self, scheduler: Any) -> list[Any]:
+        """Return those of `scheduler.running` to take off now; nobody while nobody may join."""
+        if scheduler.block_new_requests:
+            self._step += 1
+            return []
+        return super().choose(scheduler)
+
     def room(self, scheduler: Any) -> tuple[int, float]:
         """Slots and bytes of cache that a newcomer may have.
 

@@ -41,6 +41,7 @@ class PolicyMixin:
 
     plan: ClassVar[Plan]
     lengthwise: Order
+    num_spec_tokens = 0
     # What the class beside brings.
     active_requests: dict[str, Any]
     waiting_requests: dict[str, Any]
@@ -133,7 +134,7 @@ class PolicyMixin:
         try:
             if not self._again:
                 order.begin_step(busy=bool(self.active_requests))
-            if self._displacer is not None and not self.block_new_requests:
+            if self._displacer is not None:
                 self._displace(self._displacer)
         except Exception as error:  # noqa: BLE001  # a step goes on whatever happens
             order.tally.fault("before a step", error, "transformers goes on without it")

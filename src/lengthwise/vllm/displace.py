@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class _Standing:
-    """What is known of one who runs: its key is at most `bound` while attained < `until`.
+    """What is known of one who runs: its key is at most `bound` before the step `until_step`.
 
     From `spared` attained tokens on it is left alone; all of it holds for this `prediction`.
     """
 
-    __slots__ = ("bound", "prediction", "seat", "spared", "until")
+    __slots__ = ("bound", "prediction", "seat", "spared", "until_step")
 
     def __init__(self, seat: Request) -> None:
         self.seat = seat
         self.prediction: Prediction | None = None
         self.spared = 0.0
         self.bound = math.inf
-        self.until = -math.inf
+        self.until_step = -math.inf
 
 
 class Displacer:
@@ -43,10 +43,17 @@ class Displacer:
         self.limit = limit
         #: By seat id.
         self._standings: dict[int, _Standing] = {}
+        self._step = 0
+        self._tokens_a_step = 1
 
     def choose(self, scheduler: Any) -> list[Any]:
-        """Return those of `scheduler.running` to take off now; `scheduler` is left as it is."""
+        """Return those of `scheduler.running` to take off now; `scheduler` is left as it is.
+
+        To be called once a step.
+        """
         waiting = self.order.waiting
+        self._step += 1
+        self._tokens_a_step = 1 + scheduler.num_spec_tokens
         if not len(waiting) or not scheduler.running or not waiting.policy.preempts:
             return []  # the last: a policy that raised was replaced by one that displaces nobody
         slots, free = self.room(scheduler)
@@ -98,7 +105,8 @@ class Displacer:
     def _worse(self, running: list[Any], key: float) -> list[tuple[float, int, Any]]:
         """Heap of those who may be taken off and whose keys may exceed `key`, largest bound first.
 
-        Looks at everybody in the batch, every step: nothing is built for those who stay.
+        Looks at everybody in the batch, every step: so nothing is built for those who stay, and
+        their progress is not asked for where it cannot matter.
         """
         heap = []
         standings, seats = self._standings, self.order.seats
@@ -114,11 +122,14 @@ class Displacer:
             if one.prediction is not seat.prediction:
                 one.prediction = seat.prediction
                 one.spared = self.limit * seat.expected_tokens
-                one.until = -math.inf
+                one.until_step = -math.inf
+            if self._step < one.until_step and one.bound <= key:
+                continue
             attained = request.num_output_tokens
             if attained >= one.spared:
+                one.bound, one.until_step = -math.inf, math.inf  # left alone for good
                 continue
-            if attained >= one.until:
+            if self._step >= one.until_step:
                 self._read(one, attained)
             if one.bound > key:
                 heap.append((-one.bound, -seat.id, request))
@@ -139,8 +150,9 @@ class Displacer:
         return None
 
     def _read(self, one: _Standing, attained: int) -> None:
-        """Read a key now, and up to which attained tokens it bounds later ones."""
+        """Read a key now, and up to which step it bounds later ones."""
         seat, policy = one.seat, self.order.waiting.policy
         seat.attained_tokens = attained
         one.bound = self.order.waiting.key_of(seat)[0]
-        one.until = policy.rises_at(seat) if isinstance(policy, Falls) else attained
+        tokens = policy.rises_at(seat) - attained if isinstance(policy, Falls) else 0
+        one.until_step = self._step + math.ceil(tokens / self._tokens_a_step)

@@ -37,9 +37,14 @@ class Gate:
         self._seat_of = seat_of
         self._on_fault = on_fault
         self._refused: str | None = None
+        self._footprints: dict[str, Footprint] = {}
         groups = max(len(scheduler.kv_cache_config.kv_cache_groups), 1)
         usable = scheduler.kv_cache_config.num_blocks - 1  # vLLM keeps one for itself
         self.cache_tokens = usable // groups * scheduler.block_size
+
+    def begin_step(self) -> None:
+        """Forget how much everybody holds: a step has passed."""
+        self._footprints.clear()
 
     def changed(self) -> None:
         """Forget the last refusal: somebody joined, was taken off or ended."""
@@ -73,5 +78,9 @@ class Gate:
         return admitted
 
     def _footprint(self, request: Any) -> Footprint:
-        seat = self._seat_of(request)
-        return Footprint(seat.id, request.num_tokens, seat.attained_tokens, seat.max_tokens)
+        found = self._footprints.get(request.request_id)
+        if found is None:
+            seat = self._seat_of(request)
+            found = Footprint(seat.id, request.num_tokens, seat.attained_tokens, seat.max_tokens)
+            self._footprints[request.request_id] = found
+        return found

@@ -153,6 +153,8 @@ class Order:
         self._step_began_s = now if busy else None
         self._standings.clear()
         self.waiting.now = max(self.waiting.now, now)
+        if self.waiting.gate is not None:
+            self.waiting.gate.begin_step()
         if self.record is not None:
             self.record.begin_step(now)
         if self.forecasts is not None:
