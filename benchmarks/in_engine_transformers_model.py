@@ -64,7 +64,6 @@ def machine(options: argparse.Namespace, model: Any) -> str:
     on = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} thread(s)"
     if options.device == "cuda":
         on = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
-    clock = "; seconds are processor time of the engine's thread" * (options.clock != "wall")
     size = sum(one.numel() for one in model.parameters())
     shape = model.config
     return (
@@ -72,5 +71,5 @@ def machine(options: argparse.Namespace, model: Any) -> str:
         f"({shape.num_hidden_layers} layers, hidden size {shape.hidden_size}, {model.dtype}, "
         f"{options.attention}); torch {torch.__version__}, transformers "
         f"{transformers.__version__}, Python {platform.python_version()}; load average before it "
-        f"{LOAD_BEFORE:.1f}{clock}"
+        f"{LOAD_BEFORE:.1f}"
     )

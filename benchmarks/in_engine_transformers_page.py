@@ -31,10 +31,11 @@ def write_page(page: Path, result: dict[str, Any]) -> None:
 
 def _heading(one: dict[str, Any]) -> str:
     speed = one["capacity"]["output_throughput"]
+    rounds = f"; medians of {one['rounds']} rounds" if one["rounds"] > 1 else ""
     return (
         f"**{one['load']:g}x of capacity** ({one['rate_rps']:.1f} requests/s, {one['requests']} "
         f"requests of {one['mean_output_tokens']:.0f} tokens in the mean; a full batch of "
-        f"{one['max_num_seqs']} writes {speed:,.0f} tokens/s; medians of {one['rounds']} rounds):"
+        f"{one['max_num_seqs']} writes {speed:,.0f} tokens/s{rounds}):"
     )
 
 
