@@ -82,6 +82,7 @@ HF_LOCK  := $(if $(shell command -v flock),flock $(HF_CACHE)/lock)
 $(HF_VENV)/.installed:
 	rm -rf $(HF_VENV)
 	$(PYTHON) -m venv $(HF_VENV)
+	$(HF_PIP) install torch==2.13.0
 	$(HF_PIP) install '.[transformers]' pytest pytest-asyncio
 	touch $@
 
