@@ -152,7 +152,7 @@ def test_a_foreign_manifest_is_refused(copy, content):
         load_predictor(str(copy))
 
 
-@pytest.mark.parametrize("changes", [{"kind": "encoder"}, {"features": 3}])
+@pytest.mark.parametrize("changes", [{"kind": "forest"}, {"features": 3}])
 def test_another_kind_of_model_is_refused(copy, changes):
     """A model of other features would predict nonsense in silence."""
     edit(copy, **changes)

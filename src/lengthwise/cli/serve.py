@@ -20,6 +20,7 @@ from lengthwise.cli.welcome import welcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
 from lengthwise.gateway.forwarding import check_forwarding
+from lengthwise.predictors.names import Told, described
 from lengthwise.systems import find_system
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ really runs at once, so that the rest waits here, where it is put in order.
     default="default",
     show_default=True,
     metavar="NAME|DIR",
-    help="What predicts the length of an answer.",
+    help=f"What predicts the length of an answer: {described((Told.PROMPT,))}.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(

@@ -26,7 +26,7 @@ from lengthwise.gateway.cors import cors_headers, preflight_headers
 from lengthwise.gateway.driver import Driver
 from lengthwise.gateway.exchange import Desk, Exchange
 from lengthwise.gateway.fleet import Fleet
-from lengthwise.gateway.forecast import Forecaster
+from lengthwise.gateway.forecast import Forecaster, deadline_of
 from lengthwise.gateway.forwarding import priority_of
 from lengthwise.gateway.guard import GuardedServer
 from lengthwise.gateway.learning import Learning
@@ -96,7 +96,9 @@ class Gateway:
         self.fleet = Fleet(config, self.driver)
         self._refusal = Refusals(self.fleet, self.driver, self._rng)
         self.forecaster = Forecaster(
-            self._per_model, config.prediction_deadline_s, self.metrics.fell_back
+            self._per_model,
+            deadline_of(self.predictor, config.prediction_deadline_s),
+            self.metrics.fell_back,
         )
         await self.fleet.start()
         self.learning = Learning(config, self.system.name, self._per_model, self.metrics)

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lengthwise.errors import MissingExtraError
 from lengthwise.predictors.trees import Trees
 from lengthwise.predictors.tuned import NAMES
+from lengthwise.proxy.objectives import OBJECTIVES, Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["OBJECTIVES", "Objective", "boost"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-Objective = Literal["regression", "classes", "ordinal", "ranking", "pairwise", "quantile"]
-OBJECTIVES: tuple[Objective, ...] = (
-    "regression", "classes", "ordinal", "ranking", "pairwise", "quantile",
-)  # fmt: skip
 #: Classes end at these quantiles of the lengths (the SSJF paper's).
 CLASS_ENDS = (0.25, 0.5, 0.75, 0.99)
 #: Rankers compare within groups of so many rows.
 GROUP_ROWS = 128
 
 
-def boost(x: Array, y: Array, objective: Objective, seed: int) -> tuple[Trees, ...]:
-    """Boost trees on x (rows, COUNT) to say y (rows,), log tokens, in the way of an objective.
+def boost(
+    x: Array, y: Array, objective: Objective, seed: int, *, names: Sequence[str] = NAMES
+) -> tuple[Trees, ...]:
+    """Boost trees on x (rows, names) to say y (rows,), log tokens, in the way of an objective.
 
     One forest, or one a class. Raises MissingExtraError without lightgbm.
     """
@@ -42,7 +46,7 @@ def boost(x: Array, y: Array, objective: Objective, seed: int) -> tuple[Trees, .
         x[order],
         label[order],
         group=group,
-        feature_name=list(NAMES),
+        feature_name=list(names),
         params={"verbosity": -1, "feature_pre_filter": False},
     )
     booster = lightgbm.train({**params, **extra, "seed": seed}, data, num_boost_round=rounds)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import DEFAULT_S_PER_TOKEN, Request
-from lengthwise.predictors import PREDICTORS, load_predictor
+from lengthwise.predictors import load_chosen
+from lengthwise.predictors.names import Told, parse
 from lengthwise.vllm.following import Following
 from lengthwise.vllm.forecasts import Forecasts
 from lengthwise.vllm.hints import hinted_cap, hinted_prediction
@@ -248,7 +249,7 @@ class Order:
             seat.prediction = prediction
 
     def _load(self) -> tuple[Predictor, Transcript]:
-        name = self.settings.predictor
-        if name in PREDICTORS:
-            return load_predictor(name), Transcript(self._tokenizer())
-        return Following(Path(name), self.model), Transcript(self._tokenizer())
+        chosen = parse(self.settings.predictor, told=(Told.PROMPT,))
+        if chosen.named is not None:
+            return load_chosen(chosen), Transcript(self._tokenizer())
+        return Following(Path(chosen.spec), self.model), Transcript(self._tokenizer())

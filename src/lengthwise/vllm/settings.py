@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lengthwise.core.admission import ADMISSION
 from lengthwise.errors import ConfigError
-from lengthwise.predictors import PREDICTORS
+from lengthwise.predictors.names import Told, parse
 from lengthwise.systems import System, find_system
 from lengthwise.vllm.following import holds_models
 
@@ -71,11 +71,14 @@ class Settings:
             raise ConfigError(f"metrics_port must be in [0, 65535], not {self.metrics_port!r}")
 
     def _check_predictor(self) -> None:
-        if self.predictor in ("none", *PREDICTORS):
+        if self.predictor == "none":
             return
-        directory = Path(self.predictor)
+        chosen = parse(self.predictor, told=(Told.PROMPT,))
+        if chosen.named is not None:
+            return
+        directory = Path(chosen.spec)
         if not directory.is_dir():
-            raise ConfigError.unknown("predictor", self.predictor, ("none", *PREDICTORS, "DIR"))
+            raise ConfigError(f"predictor {self.predictor}: there is no such directory")
         if not holds_models(directory):
             raise ConfigError(
                 f"predictor {self.predictor}: neither a trained artifact (manifest.json) nor a "
