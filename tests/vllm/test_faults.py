@@ -33,7 +33,7 @@ def test_a_bad_predictor_stops_nothing(model, settings, monkeypatch, caplog, ans
         def decode(self, ids):
             return "x"
 
-    monkeypatch.setattr(lengthwise.vllm.order, "load_predictor", lambda name: FakePredictor())
+    monkeypatch.setattr(lengthwise.vllm.order, "load_chosen", lambda chosen: FakePredictor())
     monkeypatch.setattr(lengthwise.vllm.scheduler, "_tokenizer_of", lambda config: FakeTokenizer)
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
     for i in range(20):

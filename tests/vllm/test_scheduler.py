@@ -134,7 +134,7 @@ def test_a_predicted_length_comes_later_and_counts(model, settings, monkeypatch)
         def decode(self, ids):
             return str(ids[0])
 
-    monkeypatch.setattr(lengthwise.vllm.order, "load_predictor", lambda name: FakePredictor())
+    monkeypatch.setattr(lengthwise.vllm.order, "load_chosen", lambda chosen: FakePredictor())
     monkeypatch.setattr(lengthwise.vllm.scheduler, "_tokenizer_of", lambda config: FakeTokenizer)
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
     for i in range(3):
