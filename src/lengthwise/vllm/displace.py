@@ -47,7 +47,7 @@ class Displacer:
         self._tokens_a_step = 1
 
     def choose(self, scheduler: Any) -> list[Any]:
-        """Return the running requests to take off now; `scheduler` is vLLM's, left as it is.
+        """Return those of `scheduler.running` to take off now; `scheduler` is left as it is.
 
         To be called once a step.
         """
@@ -56,18 +56,13 @@ class Displacer:
         self._tokens_a_step = 1 + scheduler.num_spec_tokens
         if not len(waiting) or not scheduler.running or not waiting.policy.preempts:
             return []  # the last: a policy that raised was replaced by one that displaces nobody
-        slots = (
-            scheduler.max_num_active_reqs
-            - len(scheduler.running)
-            - scheduler.num_waiting_for_streaming_input
-        )
-        free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+        slots, free = self.room(scheduler)
         worst: list[tuple[float, int, Any]] | None = None
         chosen: list[Any] = []
         aside: list[Any] = []
         while len(waiting):
             head = waiting.peek_request()
-            need = -(-head.num_tokens // scheduler.block_size)
+            need = self.need(scheduler, head)
             key = waiting.key_of(self.order.seat_of(head))[0]
             victims: list[Any] = []
             while slots < 1 or free < need:
@@ -78,7 +73,7 @@ class Displacer:
                     break
                 victims.append(victim)
                 slots += 1
-                free += held_blocks(scheduler, victim)
+                free += self.held(scheduler, victim)
             if slots < 1 or free < need:
                 break
             slots -= 1
@@ -87,6 +82,25 @@ class Displacer:
             aside.append(waiting.set_aside())
         waiting.prepend_requests(aside)
         return chosen
+
+    # --- what is vLLM's: another host counts in its own way ------------------------------------
+
+    def room(self, scheduler: Any) -> tuple[int, float]:
+        """Slots and KV blocks that are free."""
+        slots = scheduler.max_num_active_reqs - len(scheduler.running)
+        free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+        return slots - scheduler.num_waiting_for_streaming_input, free
+
+    def need(self, scheduler: Any, head: Any) -> float:
+        """KV blocks that a waiting request needs to join; asked once for each head, in order."""
+        return float(-(-head.num_tokens // scheduler.block_size))
+
+    def held(self, scheduler: Any, request: Any) -> float:
+        """KV blocks that come free if a request is taken off: those it shares with nobody."""
+        groups = scheduler.kv_cache_manager.get_blocks(request.request_id).blocks
+        return float(sum(block.ref_cnt == 1 for group in groups for block in group))
+
+    # --- who stands worse ----------------------------------------------------------------------
 
     def _worse(self, running: list[Any], key: float) -> list[tuple[float, int, Any]]:
         """Heap of those who may be taken off and whose keys may exceed `key`, largest bound first.
@@ -142,9 +156,3 @@ class Displacer:
         one.bound = self.order.waiting.key_of(seat)[0]
         tokens = policy.rises_at(seat) - attained if isinstance(policy, Falls) else 0
         one.until_step = self._step + math.ceil(tokens / self._tokens_a_step)
-
-
-def held_blocks(scheduler: Any, request: Any) -> int:
-    """KV blocks that come free if a request is taken off: those it shares with nobody."""
-    groups = scheduler.kv_cache_manager.get_blocks(request.request_id).blocks
-    return sum(block.ref_cnt == 1 for group in groups for block in group)

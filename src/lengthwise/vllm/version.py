@@ -1,4 +1,4 @@
-"""vLLM's scheduler is not a public interface: only versions that were tested are taken."""
+"""An engine's scheduler is not a public interface: only versions that were tested are taken."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ import re
 
 from lengthwise.errors import ConfigError
 
-#: Release series whose scheduler the tests ran against.
+#: Release series of vLLM whose scheduler the tests ran against.
 TESTED = ("0.32", "0.33")
 
 
-def check_version(found: str, *, allowed: str | None) -> None:
+def check_version(
+    found: str, *, allowed: str | None, engine: str = "vLLM", tested: tuple[str, ...] = TESTED
+) -> None:
     """Refuse a series that was never tested. Raises ConfigError naming both, and the way around.
 
-    `allowed` is the operator's LENGTHWISE_ALLOW_VLLM_VERSION: that version, its series, or 1.
+    `allowed` is the operator's LENGTHWISE_ALLOW_<ENGINE>_VERSION: that version, its series, or 1.
     """
     numbers = re.match(r"(\d+)\.(\d+)", found)
     series = ".".join(numbers.groups()) if numbers else found
-    if series in TESTED or (allowed and allowed in ("1", found, series)):
+    if series in tested or (allowed and allowed in ("1", found, series)):
         return
     raise ConfigError(
-        f"this is vLLM {found}, and this version of Lengthwise was tested with vLLM "
-        f"{', '.join(TESTED)} only. vLLM's scheduler changes between releases. To try it all the "
-        f"same set LENGTHWISE_ALLOW_VLLM_VERSION={series}; LENGTHWISE_DISABLE=1 gives vLLM's own "
-        "scheduler"
+        f"this is {engine} {found}, and this version of Lengthwise was tested with {engine} "
+        f"{', '.join(tested)} only. {engine}'s scheduler changes between releases. To try it all "
+        f"the same set LENGTHWISE_ALLOW_{engine.upper()}_VERSION={series}; LENGTHWISE_DISABLE=1 "
+        f"gives {engine}'s own scheduler"
     )

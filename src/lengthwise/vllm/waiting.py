@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vllm.v1.core.sched.request_queue import RequestQueue
-
 from lengthwise.core.policy import Policy, RankedQueue
 from lengthwise.policies import FCFS
+
+try:
+    from vllm.v1.core.sched.request_queue import RequestQueue
+except ImportError:  # inside transformers, which takes any queue
+    RequestQueue = object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
