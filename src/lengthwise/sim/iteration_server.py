@@ -56,13 +56,10 @@ class IterationServer:
         self.engine = engine
         self.most, self.budget = engine.max_num_seqs, engine.max_num_batched_tokens
         self.preempts = policy.preempts
-        self.arrivals: list[float] = np.asarray(trace.arrival_s, dtype=float).tolist()
-        self.batch = Batch(
-            engine,
-            np.asarray(trace.prompt_tokens).astype(int).tolist(),
-            np.asarray(trace.output_tokens).astype(int).tolist(),
-        )
         make = trace.request_maker(engine.cost.s_per_token)
+        self.arrivals = make.arrivals
+        output = np.asarray(trace.output_tokens).astype(int)
+        self.batch = Batch(engine, make.prompts, output.tolist())
         self.live, self.ranking = rank_rows(policy, make, self.batch, rekey_s)
         caps = None if trace.max_tokens is None else np.asarray(trace.max_tokens).tolist()
         cache_tokens = engine.num_gpu_blocks * engine.block_size
@@ -209,9 +206,11 @@ class IterationServer:
                 if not batch.decoding or batch.partial >= 0 or (waiting and (gone or not shut)):
                     break
                 gone.clear()
-                per = base + b * batch.decoding + g * batch.context
                 rise = g * batch.decoding
-                until = batch.next_end()
+                per = base + b * batch.decoding + g * batch.context
+                until, row = divmod(ends[0], rows)
+                if batch.end[row] != until:
+                    until = batch.next_end()
                 self.next_row = upcoming
                 more = self._leap(until - batch.step, now, per, rise)
                 if not more:
@@ -254,6 +253,10 @@ class IterationServer:
             return 0
         steps = batch.steps_that_fit(most)
         full = len(batch.running) >= self.most or batch.decoding >= self.budget
+        if live is None and not waiting and not full:
+            if row < len(arrivals):
+                return first_at(arrivals[row] - EPSILON_S - now, steps, per, rise)
+            return steps
         if row < len(arrivals) and (not full or self.preempts):
             arrival = arrivals[row]
             if waiting and not self.preempts:

@@ -22,8 +22,8 @@ class RequestMaker:
 
     def __init__(self, trace: Trace, s_per_token: float) -> None:
         self.s_per_token = s_per_token
-        self.arrivals: list[float] = np.asarray(trace.arrival_s).tolist()
-        self.prompts: list[int] = np.asarray(trace.prompt_tokens).tolist()
+        self.arrivals: list[float] = np.asarray(trace.arrival_s, dtype=float).tolist()
+        self.prompts: list[int] = np.asarray(trace.prompt_tokens).astype(int).tolist()
         self.predictions = _predictions(
             np.asarray(trace.output_tokens) if trace.predictions is None else trace.predictions
         )
