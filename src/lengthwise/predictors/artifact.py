@@ -53,7 +53,7 @@ def load(directory: Traversable) -> tuple[dict[str, Any], Arrays]:
         content = _read(directory / name)
         if hashlib.sha256(content).hexdigest() != digest:
             raise ArtifactError(f"{directory / name}: its SHA-256 is not the manifest's")
-        arrays |= _decode(content, str(directory / name))
+        arrays |= decode(content, str(directory / name))
     return manifest, arrays
 
 
@@ -73,6 +73,34 @@ def save(directory: Path, manifest: Mapping[str, Any], arrays: Arrays) -> None:
         "files": {ARRAYS: hashlib.sha256(content).hexdigest()},
     }
     (directory / MANIFEST).write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n", "utf-8")
+
+
+def decode(content: bytes, where: str) -> Arrays:
+    """Read the arrays of a safetensors file. Raises ArtifactError, naming `where`."""
+    try:
+        (header_bytes,) = struct.unpack_from("<Q", content)
+        header = json.loads(content[8 : 8 + header_bytes])
+        body = memoryview(content)[8 + header_bytes :]
+        arrays: Arrays = {}
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            begin, end = entry["data_offsets"]
+            if not 0 <= begin <= end <= len(body):
+                raise ArtifactError(f"{where}: array {name!r} lies outside the file")
+            dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
+            flat: Array = np.frombuffer(body[begin:end], dtype=dtype)
+            arrays[name] = flat.reshape(entry["shape"])
+    except (
+        struct.error,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise ArtifactError(f"{where}: not a safetensors file ({error!r})") from None
+    return arrays
 
 
 def _read_manifest(directory: Traversable) -> dict[str, Any]:
@@ -112,33 +140,6 @@ def _read(file: Traversable) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise ArtifactError(f"{file}: larger than {MAX_FILE_BYTES} bytes")
     return content
-
-
-def _decode(content: bytes, where: str) -> Arrays:
-    try:
-        (header_bytes,) = struct.unpack_from("<Q", content)
-        header = json.loads(content[8 : 8 + header_bytes])
-        body = memoryview(content)[8 + header_bytes :]
-        arrays: Arrays = {}
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            begin, end = entry["data_offsets"]
-            if not 0 <= begin <= end <= len(body):
-                raise ArtifactError(f"{where}: array {name!r} lies outside the file")
-            dtype: np.dtype[Any] = _DTYPES[entry["dtype"]]
-            flat: Array = np.frombuffer(body[begin:end], dtype=dtype)
-            arrays[name] = flat.reshape(entry["shape"])
-    except (
-        struct.error,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ) as error:
-        raise ArtifactError(f"{where}: not a safetensors file ({error!r})") from None
-    return arrays
 
 
 def _encode(arrays: Arrays) -> bytes:

@@ -60,7 +60,7 @@ def features(prompt: Prompt, base: Stack, own: NGrams | None) -> Array:
 def features_of(prompt: Prompt, seen: View, base: Stack, own: NGrams | None) -> Array:
     """Describe a request of which this was seen, shape (COUNT,)."""
     words = seen.reading.words
-    text = row(seen.reading, seen.stated, base.ngrams.score(words))
+    text = row(seen.reading, seen.stated, base.line(words))
     shipped = base.level_log_tokens + base.trees.sum(np.array(text))
     past = seen.history
     return np.array(

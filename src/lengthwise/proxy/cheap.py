@@ -15,6 +15,7 @@ from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.predictors import targets
 from lengthwise.predictors.features import view
 from lengthwise.predictors.shipped import shipped
+from lengthwise.predictors.stack import atom_shares
 from lengthwise.predictors.tuned import (
     COUNT,
     OWN,
@@ -274,12 +275,10 @@ def _undo_cuts(table: Table, y: Array, middle: Array) -> Array:
 def _spread(middle: Array, y: Array, stated: Array, level: Array) -> tuple[Array, Array]:
     """Quantiles of log(length / prediction) held out, at several predicted levels.
 
-    Atom k of n stands at the share k / (n - 1), so that a prediction's own quantiles are those of
-    the held-out errors. Shapes: (levels,), (levels, ATOMS).
+    Shapes: (levels,), (levels, ATOMS).
     """
     scaled = (y - middle) / np.array([scale_of(one) for one in stated])
-    share = np.arange(ATOMS) / (ATOMS - 1)
-    share[0], share[-1] = share[1] / 4, 1 - share[1] / 4
+    share = atom_shares(ATOMS)
     order = np.argsort(middle + level, kind="stable")
     parts = np.array_split(order, min(MAX_LEVELS, max(1, len(y) // ROWS_A_LEVEL)))
     at: dict[float, Array] = {}

@@ -20,6 +20,7 @@ OBJECTIVES: tuple[Objective, ...] = (
 CLASS_ENDS = (0.25, 0.5, 0.75, 0.99)
 #: Rankers compare within groups of so many rows.
 GROUP_ROWS = 128
+FEW_ROWS = 4000
 
 
 def boost(x: Array, y: Array, objective: Objective, seed: int) -> tuple[Trees, ...]:
@@ -73,12 +74,12 @@ def _labels(y: Array, objective: Objective) -> tuple[Array, dict[str, Any]]:
 
 def _shape(rows: int) -> tuple[int, dict[str, Any]]:
     """Choose the size of the forest by the number of rows."""
-    few = min(max(rows // 8, 30), 120)
+    few = min(max(rows // 5, 45), 180)
     leaves, least, rate, rounds = next(
         values
         for limit, values in (
             (1000, (4, 15, 0.05, few)),
-            (4000, (6, 15, 0.05, few)),
+            (FEW_ROWS, (6, 15, 0.05, few)),
             (15_000, (12, 30, 0.04, 300)),
             (float("inf"), (32, 50, 0.05, 600)),
         )
@@ -89,7 +90,9 @@ def _shape(rows: int) -> tuple[int, dict[str, Any]]:
         "max_depth": 7,  # a prediction takes a step a level
         "min_data_in_leaf": min(least, max(2, rows // 10)),
         "learning_rate": rate,
-        "feature_fraction": 0.5,
+        # Of few rows, thresholds drawn at random (Geurts 2006): the best ones are mostly chance.
+        "extra_trees": rows < FEW_ROWS,
+        "feature_fraction": 0.3 if rows < FEW_ROWS else 0.5,
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "lambda_l2": 5.0,

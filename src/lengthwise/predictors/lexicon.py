@@ -1,0 +1,107 @@
+"""What single words say of a length, also those that training never met.
+
+A few thousand prompts hold few of the words that people use. A language model's table of word
+vectors puts words of like use near each other, so a direction fitted on the prompts' words ("the
+further along it, the longer the answer") speaks for all words of the table. Only that one number a
+word is kept: the table is needed to train, not to predict.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lengthwise.errors import ArtifactError, BadInputError
+from lengthwise.predictors import artifact
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: Words of a prompt that count: what is asked stands at its head, what is pasted follows.
+HEAD_WORDS = 30
+WEIGHTS, VOCABULARY = "model.safetensors", "vocab.txt"
+_TABLE = "embeddings.word_embeddings.weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lexicon:
+    """Words and what each adds to a log-length. Shape: effect (words,)."""
+
+    words: tuple[str, ...] = ()
+    effect: Array = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        # A dict of floats: a prompt looks up thirty words, for which numpy is slow.
+        known = dict(zip(self.words, self.effect.tolist(), strict=True))
+        object.__setattr__(self, "_of", known)
+
+    def score(self, words: list[str]) -> float:
+        """Mean effect of the known words at the head of a text, each once; 0 if there are none."""
+        known: dict[str, float] = self._of  # type: ignore[attr-defined]
+        found = [known[word] for word in dict.fromkeys(words[:HEAD_WORDS]) if word in known]
+        return sum(found) / len(found) if found else 0.0
+
+    def arrays(self) -> artifact.Arrays:
+        """Return what `of_arrays` reads."""
+        text = np.frombuffer("\n".join(self.words).encode(), dtype=np.uint8)
+        return {"lexicon_words": text, "lexicon_effect": self.effect.astype(np.float16)}
+
+    @classmethod
+    def of_arrays(cls, arrays: artifact.Arrays) -> Lexicon:
+        """Build from arrays; an artifact without any knows no words.
+
+        Raises ArtifactError if they do not fit together.
+        """
+        if "lexicon_words" not in arrays:
+            return cls()
+        effect = arrays["lexicon_effect"].astype(np.float64)
+        try:
+            text = arrays["lexicon_words"].astype(np.uint8).tobytes().decode()
+        except UnicodeDecodeError as error:
+            raise ArtifactError(f"the words of this artifact are not text ({error})") from None
+        words = tuple(text.split("\n")) if text else ()
+        if effect.shape != (len(words),) or not np.all(np.isfinite(effect)):
+            raise ArtifactError("the words of this artifact and their effects do not fit together")
+        return cls(words=words, effect=effect)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordVectors:
+    """A table of word vectors, to train with. Shape: vectors (words, dimensions)."""
+
+    words: tuple[str, ...] = ()
+    vectors: Array = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def means(self, texts: list[list[str]]) -> Array:
+        """Mean vector of each text's words, as `Lexicon.score` takes them. (texts, dimensions)."""
+        place = {word: at for at, word in enumerate(self.words)}
+        found = np.zeros((len(texts), self.vectors.shape[1]))
+        for number, words in enumerate(texts):
+            at = [place[word] for word in dict.fromkeys(words[:HEAD_WORDS]) if word in place]
+            if at:
+                found[number] = self.vectors[at].mean(axis=0)
+        return found
+
+
+def read_vectors(directory: Path) -> WordVectors:
+    """Read the whole words of a BERT-like model: `model.safetensors` and `vocab.txt`.
+
+    Vectors are centred and scaled to a mean square length of 1. Raises BadInputError if the
+    directory does not hold them, ArtifactError if the file of weights is not a safetensors file.
+    """
+    try:
+        content = (directory / WEIGHTS).read_bytes()
+        vocabulary = (directory / VOCABULARY).read_text("utf-8").split("\n")
+        table = artifact.decode(content, str(directory / WEIGHTS))[_TABLE]
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{directory}: not a model with word vectors ({error})") from None
+    # Pieces ("##ing") and marks ("[CLS]") are no words.
+    at = [i for i, word in enumerate(vocabulary[: len(table)]) if word.isalnum()]
+    vectors = table[at].astype(np.float64)
+    vectors -= vectors.mean(axis=0)
+    vectors /= np.sqrt(np.mean(np.sum(vectors**2, axis=1)))
+    return WordVectors(words=tuple(vocabulary[i] for i in at), vectors=vectors)
