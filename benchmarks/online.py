@@ -7,7 +7,8 @@ nor of their family). Each model's prompts then come once, in random order, as a
 that the gateway would make are made (300 rows, then a quarter more), each is published only if the
 newest rows say so, and Kendall's tau is that of the last quarter of the prompts, or of those after
 row 650; the mean of several such orders, because a quarter of 500 prompts tells tau to .06 only.
-What can be reached is told by other models: tau of their mean length of the same prompt. Prints the table, writes results/online.json, renews docs/predictors.md.
+What can be reached is told by other models: tau of their mean length of the same prompt. Prints the
+table, writes results/online.json, renews docs/predictors.md.
 """
 
 from __future__ import annotations

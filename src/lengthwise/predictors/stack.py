@@ -36,9 +36,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: first turns only.
 HISTORY_WEIGHT_FIRST = 0.35
 HISTORY_WEIGHT_LATER = 0.45
-#: How much of the usual spread is left where the prompt states its length with full confidence.
-#: Little is gained by it: the models of the training data, told "in one word", often go on.
-STATED_SPREAD = 0.8
 #: Bounds of the log-length, so that a foreign artifact cannot overflow.
 MIN_LOG, MAX_LOG = 0.0, 11.0
 
@@ -83,9 +80,7 @@ class Stack:
         """Predict the length of an answer, before the client's cap."""
         seen = view(prompt)
         relative = self.relative(seen)
-        stated_weight = seen.stated.confidence
-        middle = blend(self.level_log_tokens + relative, seen.stated, seen.history)
-        return self._around(middle, 1 - (1 - STATED_SPREAD) * stated_weight)
+        return self._around(blend(self.level_log_tokens + relative, seen.stated, seen.history))
 
     def relative(self, seen: View) -> float:
         """Log of how much longer than usual the text makes an answer, priors left out."""
@@ -96,14 +91,14 @@ class Stack:
         """Score the words of a text: what is known of its n-grams, and of words like its words."""
         return self.ngrams.score(words) + self.lexicon.score(words)
 
-    def _around(self, middle: float, scale: float) -> Prediction:
+    def _around(self, middle: float) -> Prediction:
         """Lay the atoms around a log-length; the spread is linear between its levels."""
         middle = min(max(middle, MIN_LOG), MAX_LOG)
         at = np.interp(middle, self.spread_at, np.arange(len(self.spread_at)))
         below = int(at)
         above = min(below + 1, len(self.spread_at) - 1)
         spread = self.spread[below] + (at - below) * (self.spread[above] - self.spread[below])
-        logs = np.clip(middle + scale * spread, MIN_LOG, MAX_LOG)
+        logs = np.clip(middle + spread, MIN_LOG, MAX_LOG)
         return Prediction(tuple(np.exp(logs).tolist()))
 
 

@@ -22,7 +22,7 @@ from lengthwise.predictors.features import COUNT as TEXT_COUNT
 from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, STATED_SPREAD, NGrams, Stack, blend
+from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend
 from lengthwise.predictors.trees import Trees
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ NAMES = (
     "shipped_log_length", "stated", "own_ngrams",
 )  # fmt: skip
 COUNT = len(NAMES)
-SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
+SHIPPED, OWN = COUNT - 3, COUNT - 1
 #: Features that read no text: all that a history-only model may look at.
 WITHOUT_TEXT = (0, *range(TEXT_COUNT, TEXT_COUNT + 8))
 
@@ -132,18 +132,13 @@ class Tuned:
         below = int(at)
         above = min(below + 1, len(self.spread_at) - 1)
         spread = self.spread[below] + (at - below) * (self.spread[above] - self.spread[below])
-        logs = np.clip(middle + scale_of(x[STATED]) * spread, MIN_LOG, MAX_LOG)
+        logs = np.clip(middle + spread, MIN_LOG, MAX_LOG)
         return Prediction(tuple(np.exp(logs).tolist()))
 
     def middle(self, x: Array) -> float:
         """Log-length that the rows said, without the model's own level."""
         raw = float(self.line[0] + self.line[1] * x[SHIPPED]) + score(self.forests, x)
         return float(np.interp(raw, self.knots_at, self.knots))
-
-
-def scale_of(stated: float) -> float:
-    """How much of the usual spread is left where the prompt states its length."""
-    return 1 - (1 - STATED_SPREAD) * stated
 
 
 def score(forests: tuple[Trees, ...], x: Array) -> float:

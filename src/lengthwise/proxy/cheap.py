@@ -20,11 +20,9 @@ from lengthwise.predictors.tuned import (
     COUNT,
     OWN,
     SHIPPED,
-    STATED,
     WITHOUT_TEXT,
     Tuned,
     features_of,
-    scale_of,
     score,
 )
 from lengthwise.proxy import ngrams
@@ -138,7 +136,7 @@ def _fit(
             y = _undo_cuts(table, y, middle)
     on_step("trees, all rows")
     forests = boost(x, y - said, objective, seed)
-    spread_at, spread = _spread(middle, y, x[:, STATED], table.level)
+    spread_at, spread = _spread(middle, y, table.level)
     return Tuned(
         base=base,
         own=own,
@@ -272,12 +270,12 @@ def _undo_cuts(table: Table, y: Array, middle: Array) -> Array:
     return out
 
 
-def _spread(middle: Array, y: Array, stated: Array, level: Array) -> tuple[Array, Array]:
+def _spread(middle: Array, y: Array, level: Array) -> tuple[Array, Array]:
     """Quantiles of log(length / prediction) held out, at several predicted levels.
 
     Shapes: (levels,), (levels, ATOMS).
     """
-    scaled = (y - middle) / np.array([scale_of(one) for one in stated])
+    error = y - middle
     share = atom_shares(ATOMS)
     order = np.argsort(middle + level, kind="stable")
     parts = np.array_split(order, min(MAX_LEVELS, max(1, len(y) // ROWS_A_LEVEL)))
@@ -285,5 +283,5 @@ def _spread(middle: Array, y: Array, stated: Array, level: Array) -> tuple[Array
     for part in parts:
         # With few rows a quantile must lie further out to cover as promised (split conformal).
         conformal = np.minimum(share * (len(part) + 1) / len(part), 1.0)
-        at[float(np.median((middle + level)[part]))] = np.quantile(scaled[part], conformal)
+        at[float(np.median((middle + level)[part]))] = np.quantile(error[part], conformal)
     return np.array(sorted(at)), np.array([at[one] for one in sorted(at)])
