@@ -82,7 +82,7 @@ def test_no_text_of_the_data_is_in_the_artifact(trained):
 
 
 def test_word_vectors_speak_for_words_that_were_never_met(data, tmp_path):
-    """A word whose vector is like that of "describe" speaks for more, one like "define" for less."""
+    """A word with a vector like that of "describe" speaks for more, one like "define" for less."""
     pytest.importorskip("lightgbm", reason="training needs the extra 'learn'")
     from lengthwise.predictors.train import train
 

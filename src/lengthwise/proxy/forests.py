@@ -8,7 +8,7 @@ import numpy as np
 
 from lengthwise.errors import MissingExtraError
 from lengthwise.predictors.trees import Trees
-from lengthwise.predictors.tuned import NAMES
+from lengthwise.predictors.tuned import NAMES, OWN
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -32,7 +32,7 @@ def boost(x: Array, y: Array, objective: Objective, seed: int) -> tuple[Trees, .
         import lightgbm  # noqa: PLC0415  # an extra: training only
     except ImportError:
         raise MissingExtraError("training the cheap tier", "learn") from None
-    rounds, params = _shape(len(y))
+    rounds, params = _shape(len(y), own_words=bool(np.any(x[:, OWN])))
     label, extra = _labels(y, objective)
     order, group = np.arange(len(y)), None
     if objective in ("ranking", "pairwise"):
@@ -72,9 +72,14 @@ def _labels(y: Array, objective: Objective) -> tuple[Array, dict[str, Any]]:
     return grade, {"objective": name, "label_gain": list(range(31))}
 
 
-def _shape(rows: int) -> tuple[int, dict[str, Any]]:
-    """Choose the size of the forest by the number of rows."""
-    few = min(max(rows // 5, 45), 180)
+def _shape(rows: int, *, own_words: bool) -> tuple[int, dict[str, Any]]:
+    """Choose the size of the forest by the number of rows, and how its thresholds are found.
+
+    Few rows of a log tell little, of many features: thresholds are drawn at random (Geurts 2006),
+    because the best ones are mostly chance. Not so where a line of the rows' own words speaks.
+    """
+    at_random = rows < FEW_ROWS and not own_words
+    few = min(max(rows // 5, 45), 180) if at_random else min(max(rows // 8, 30), 120)
     leaves, least, rate, rounds = next(
         values
         for limit, values in (
@@ -90,9 +95,8 @@ def _shape(rows: int) -> tuple[int, dict[str, Any]]:
         "max_depth": 7,  # a prediction takes a step a level
         "min_data_in_leaf": min(least, max(2, rows // 10)),
         "learning_rate": rate,
-        # Of few rows, thresholds drawn at random (Geurts 2006): the best ones are mostly chance.
-        "extra_trees": rows < FEW_ROWS,
-        "feature_fraction": 0.3 if rows < FEW_ROWS else 0.5,
+        "extra_trees": at_random,
+        "feature_fraction": 0.3 if at_random else 0.5,
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "lambda_l2": 5.0,
