@@ -71,14 +71,17 @@ def _overload_bars(overload: dict[str, Any]) -> list[Bar]:
 
 def _aged_bars(overload: dict[str, Any], policy: str, oracle: str) -> list[Bar]:
     """Hold one ageing order against what was promised of `ssjf`."""
-    share = figure(overload, policy, f"share_of_{oracle}_gain")
     mean, p99, slowest = (
         figure(overload, policy, key)
         for key in ("mean_e2el_change", "p99_e2el_change", "max_e2el_change")
     )
+    shares: list[Bar] = []
+    if oracle in overload["policies"]:
+        share = figure(overload, policy, f"share_of_{oracle}_gain")
+        shares.append(at_least(f"{policy} share of {oracle}'s gain", share, 0.80))
     return [
         at_most(f"{policy} mean E2EL vs fcfs", mean, -0.33),
-        at_least(f"{policy} share of {oracle}'s gain", share, 0.80),
+        *shares,
         at_most(f"{policy} p99 E2EL vs fcfs", p99, 0.20),
         at_most(f"{policy} slowest request vs fcfs", slowest, 0.20),
     ]

@@ -42,7 +42,7 @@ ENGINES = {
     "25,700 blocks": PRESET,
     "4,000 blocks": dataclasses.replace(PRESET, num_gpu_blocks=4000),
 }
-STATIC = ("fcfs", "sjf", "ssjf", "prompt-sjf", "ssjf-paper")
+STATIC = ("fcfs", "sjf", "ssjf", "ssjf-elastic", "prompt-sjf", "ssjf-paper")
 MOVING = ("hrrn", "srpt", "gittins", "mlfq", "fastserve")
 BARS = {
     "static": 100_000,

@@ -43,19 +43,17 @@ class Backlog:
 
     def remove(self, request: Request) -> None:
         """Forget a request that waits no more; its prediction must be what it was."""
-        self.requests -= request.slots
-        self._parts -= _parts(request)
-        if not self.requests:
-            self._last_s = None  # an empty queue says nothing of the pace
+        self._forget(request.slots, _parts(request))
 
     def serve(self, request: Request, now: float) -> None:
         """Forget a request that was taken to run, and learn the pace from it."""
+        parts = _parts(request)
         if self._last_s is not None:
             self._served += 1
-            self._served_tokens = _KEEP * self._served_tokens + _parts(request) / _PARTS
+            self._served_tokens = _KEEP * self._served_tokens + parts / _PARTS
             self._served_s = _KEEP * self._served_s + now - self._last_s
         self._last_s = now
-        self.remove(request)
+        self._forget(request.slots, parts)
 
     def show(self, request: Request) -> None:
         """Write into a newcomer what it finds, unless it has been here before."""
@@ -63,6 +61,12 @@ class Backlog:
             pace = self._s_per_token(request)
             request.queue_s = self.tokens * pace
             request.queue_s_per_token = self.requests * pace
+
+    def _forget(self, slots: int, parts: int) -> None:
+        self.requests -= slots
+        self._parts -= parts
+        if not self.requests:
+            self._last_s = None  # an empty queue says nothing of the pace
 
     def _s_per_token(self, request: Request) -> float:
         if self._served < _ENOUGH_SERVED:

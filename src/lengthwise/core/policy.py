@@ -76,13 +76,17 @@ class Falls(Protocol):
 
 @runtime_checkable
 class Lanes(Protocol):
-    """A policy that keeps the order of arrival within a lane, at any time.
+    """A policy whose key follows from lane, arrival and time; within a lane who came first leads.
 
-    A host may then compare the heads of the lanes only, and read their keys alone.
+    A host may then compare the heads of the lanes only. `key` is `lane_key` of the request's own.
     """
 
     def lane(self, request: Request) -> float:
         """Lane of a request, which never changes."""
+        ...
+
+    def lane_key(self, lane: float, arrival_s: float, now: float) -> float:
+        """Key of a lane's request; plain arithmetic, so that it takes arrays of numpy as well."""
         ...
 
 

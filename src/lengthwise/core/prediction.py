@@ -52,6 +52,11 @@ class Prediction:
         """Expected length, tokens."""
         return math.fsum(self.lengths) / len(self.lengths)
 
+    @cached_property
+    def median(self) -> float:
+        """Length that half of the atoms do not exceed, tokens."""
+        return self.quantile(0.5)
+
     @property
     def lower(self) -> float:
         """Smallest length thought possible (A_min of arXiv 2508.14544)."""

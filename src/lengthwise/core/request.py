@@ -46,7 +46,7 @@ class Request:
         The mean of a wide distribution says the same of nearly everybody; the median keeps apart
         those who will probably be short and those who will probably run into the cap.
         """
-        return self.prediction.capped(self.max_tokens).quantile(0.5)
+        return self.prediction.capped(self.max_tokens).median
 
     @property
     def expected_tokens(self) -> float:

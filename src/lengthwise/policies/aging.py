@@ -65,9 +65,9 @@ class ElasticAged:
 
     def bound_s(self, request: Request) -> float:
         """How long after `request` one may arrive and still overtake it, seconds."""
-        service_s = request.s_per_token * request.size_tokens
-        queue_s = min(request.queue_s or 0.0, request.queue_s_per_token * request.size_tokens)
-        return self.stretch * service_s + self.patience * queue_s
+        size = request.size_tokens
+        queue_s = min(request.queue_s or 0.0, request.queue_s_per_token * size)
+        return self.stretch * request.s_per_token * size + self.patience * queue_s
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
         """Arrival, put off by the bound, seconds."""
@@ -88,7 +88,11 @@ class HRRN:
 
     def key(self, request: Request, now: float) -> float:
         """Response ratio, negated so that smaller runs first."""
-        return -(now - request.arrival_s) / self.lane(request)
+        return self.lane_key(self.lane(request), request.arrival_s, now)
+
+    def lane_key(self, lane: float, arrival_s: float, now: float) -> float:
+        """Response ratio of a request of that service, negated; floats, or arrays of them."""
+        return -(now - arrival_s) / lane
 
     def lane(self, request: Request) -> float:
         """Return the expected service, seconds: of equals, who came first has the larger ratio."""

@@ -22,7 +22,7 @@ from lengthwise.errors import ConfigError
 from lengthwise.sim.gate import Gate
 from lengthwise.sim.kv import NOBODY, Batch
 from lengthwise.sim.leap import first_at, first_overdue, spent_s
-from lengthwise.sim.live_ranking import rank_rows
+from lengthwise.sim.orders import rank_rows
 from lengthwise.sim.preemption import Preemption
 from lengthwise.sim.ranking import EPSILON_S, RescuingRanking
 from lengthwise.sim.trace import Result, Trace

@@ -11,30 +11,22 @@ import heapq
 import math
 from typing import TYPE_CHECKING
 
-from lengthwise.core.policy import Falls, Lanes, Policy, Rekey, Rescues, SeesQueue
-from lengthwise.errors import ConfigError
+from lengthwise.core.policy import Falls, Policy, Rekey
 from lengthwise.sim.kv import NOBODY
-from lengthwise.sim.ranking import (
-    EPSILON_S,
-    FixedRanking,
-    RescuingRanking,
-    SeeingRanking,
-    read_key,
-)
+from lengthwise.sim.ranking import EPSILON_S, read_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
     from lengthwise.core.request import Request
     from lengthwise.sim.kv import Batch
+    from lengthwise.sim.requests import RequestMaker
 
 
 class LiveRanking:
     """Waiting and running requests of any policy; rows stand for (arrival, id)."""
 
-    def __init__(
-        self, policy: Policy, make: Callable[[int], Request], batch: Batch, rekey_s: float
-    ) -> None:
+    def __init__(self, policy: Policy, make: RequestMaker, batch: Batch, rekey_s: float) -> None:
         self.policy = policy
         self.make = make
         self.batch = batch
@@ -164,62 +156,3 @@ class LiveRanking:
             if step < self.batch.end[row]:
                 self.rise_step[row] = step
                 heapq.heappush(self.rises, (step, row))
-
-
-class LanedRanking(LiveRanking):
-    """`LiveRanking` of a policy with `Lanes`: of those who wait, only heads of lanes have a key.
-
-    A head that is put behind one who returns (preempted) keeps its key: `standing` says who has.
-    """
-
-    def __init__(
-        self, policy: Policy, make: Callable[[int], Request], batch: Batch, rekey_s: float
-    ) -> None:
-        super().__init__(policy, make, batch, rekey_s)
-        if not isinstance(policy, Lanes):
-            raise TypeError(f"{policy.name} declares no lanes")
-        self.lane_of = policy.lane
-        self.lanes: dict[float, list[int]] = {}
-        self.standing: set[int] = set()
-
-    def push(self, row: int) -> None:
-        """Let a request wait in its lane; a head's key is read now."""
-        if row not in self.requests:
-            self.requests[row] = self.make(row)
-        lane = self.lanes.setdefault(self.lane_of(self.requests[row]), [])
-        heapq.heappush(lane, row)
-        self._stand(lane[0])
-
-    def pop(self) -> None:
-        """Let the row that `peek` named run; the next of its lane stands in its place."""
-        row = self.waiting[0][1]
-        super().pop()
-        self.standing.remove(row)
-        lane = self.lanes[self.lane_of(self.requests[row])]
-        heapq.heappop(lane)
-        if lane:
-            self._stand(lane[0])
-
-    def _stand(self, row: int) -> None:
-        if row not in self.standing:
-            self.standing.add(row)
-            super().push(row)
-
-
-def rank_rows(
-    policy: Policy, make: Callable[[int], Request], batch: Batch, rekey_s: float
-) -> tuple[LiveRanking | None, FixedRanking | SeeingRanking | LiveRanking]:
-    """Choose the cheapest order that is true to the policy."""
-    rescues = isinstance(policy, Rescues)
-    if isinstance(policy, SeesQueue):
-        if rescues or policy.preempts or policy.rekey is not Rekey.NEVER:
-            raise ConfigError(f"{policy.name}: a key that reads the queue must be fixed here")
-        return None, SeeingRanking(policy, make, batch)
-    if policy.rekey is Rekey.NEVER and not policy.preempts:
-        kind = RescuingRanking if rescues else FixedRanking
-        return None, kind(policy, make, batch)
-    if rescues:
-        raise ConfigError(f"{policy.name}: a rule on the oldest waiter needs fixed keys here")
-    laned = isinstance(policy, Lanes) and not policy.preempts
-    live = (LanedRanking if laned else LiveRanking)(policy, make, batch, rekey_s)
-    return live, live

@@ -17,10 +17,9 @@ from lengthwise.core.backlog import Backlog
 from lengthwise.core.policy import Policy, Rescues
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from lengthwise.core.request import Request
     from lengthwise.sim.kv import Batch
+    from lengthwise.sim.requests import RequestMaker
 
 #: Added where a time is compared with an arrival or a boundary, so that rounding decides no tie.
 EPSILON_S = 1e-9
@@ -37,10 +36,10 @@ def read_key(policy: Policy, request: Request, now: float) -> float:
 class FixedRanking:
     """Waiting and running requests of a policy whose keys never change and that never preempts."""
 
-    def __init__(self, policy: Policy, make: Callable[[int], Request], batch: Batch) -> None:
+    def __init__(self, policy: Policy, make: RequestMaker, batch: Batch) -> None:
         rows = len(batch.prompt)
-        requests = map(make, range(rows))
-        keys = np.array([policy.key(request, request.arrival_s) for request in requests], float)
+        read = policy.key
+        keys = np.array([read(request, request.arrival_s) for request in make.each()], float)
         if not np.isfinite(keys).all():
             row = int(np.isfinite(keys).argmin())
             raise ValueError(f"{policy.name} gave request {row} the key {float(keys[row])!r}")
@@ -76,7 +75,7 @@ class FixedRanking:
 class RescuingRanking(FixedRanking):
     """Fixed keys with a rule on the oldest waiter (`Rescues`, monotone in time)."""
 
-    def __init__(self, policy: Policy, make: Callable[[int], Request], batch: Batch) -> None:
+    def __init__(self, policy: Policy, make: RequestMaker, batch: Batch) -> None:
         super().__init__(policy, make, batch)
         if not isinstance(policy, Rescues):
             raise TypeError(f"{policy.name} has no rule on the oldest waiter")
@@ -118,19 +117,18 @@ class RescuingRanking(FixedRanking):
 class SeeingRanking:
     """Keys that are fixed at arrival by what the queue is then (`SeesQueue`)."""
 
-    def __init__(self, policy: Policy, make: Callable[[int], Request], batch: Batch) -> None:
+    def __init__(self, policy: Policy, make: RequestMaker, batch: Batch) -> None:
         self.policy = policy
         self.make = make
         self.batch = batch
         self.backlog = Backlog(batch.max_num_seqs)
-        self.requests: dict[int, Request] = {}
         self.keys: dict[int, float] = {}
         self.waiting: list[tuple[float, int]] = []
         self.now = 0.0
 
     def push(self, row: int) -> None:
         """Let a request wait; its key is read the first time."""
-        request = self.requests[row] = self.make(row)
+        request = self.make.show(row)
         if row not in self.keys:
             self.backlog.show(request)
             self.keys[row] = read_key(self.policy, request, request.arrival_s)
@@ -144,7 +142,7 @@ class SeeingRanking:
 
     def pop(self) -> None:
         """Let the row that `peek` named run."""
-        self.backlog.serve(self.requests.pop(heapq.heappop(self.waiting)[1]), self.now)
+        self.backlog.serve(self.make.show(heapq.heappop(self.waiting)[1]), self.now)
 
     def beats(self, row: int) -> bool:  # noqa: ARG002
         """Whether a request that is yet to come may stand before the head: it may."""

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lengthwise.core.prediction import Prediction
-from lengthwise.core.request import Request
 from lengthwise.errors import BadInputError
+from lengthwise.sim.requests import RequestMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from lengthwise.core.prediction import Prediction
     from lengthwise.sim.cost import Engine
 
 
@@ -62,37 +62,9 @@ class Trace:
         cache = engine.num_gpu_blocks * engine.block_size
         _refuse_where(over, f"prompt + output exceed the KV cache of {cache} tokens:", tokens)
 
-    def request_maker(self, s_per_token: float) -> Callable[[int], Request]:
-        """Return what builds the request of a row, as a policy sees it; equal points are shared."""
-        arrival = np.asarray(self.arrival_s).tolist()
-        prompt = np.asarray(self.prompt_tokens).tolist()
-        told = self.output_tokens if self.predictions is None else self.predictions
-        lengths = np.asarray(told).tolist() if isinstance(told, np.ndarray) else list(told)
-        caps = _listed(self.max_tokens)
-        priorities = _listed(self.priority)
-        deadlines = _listed(self.deadline_s)
-        points: dict[float, Prediction] = {}
-
-        def make(row: int) -> Request:
-            length = lengths[row]
-            if isinstance(length, Prediction):
-                prediction = length
-            else:
-                prediction = points.get(length) or points.setdefault(
-                    length, Prediction.point(length)
-                )
-            return Request(
-                id=row,
-                arrival_s=arrival[row],
-                prediction=prediction,
-                prompt_tokens=prompt[row],
-                max_tokens=None if caps is None else caps[row],
-                priority=0 if priorities is None else priorities[row],
-                deadline_s=None if deadlines is None else deadlines[row],
-                s_per_token=s_per_token,
-            )
-
-        return make
+    def request_maker(self, s_per_token: float) -> RequestMaker:
+        """Return what builds the request of a row, as a policy sees it."""
+        return RequestMaker(self, s_per_token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +79,6 @@ class Result:
     preemptions: NDArray[np.int64]
     iterations: int
     queued: bool
-
-
-def _listed(column: NDArray[np.int64] | NDArray[np.float64] | None) -> list[int] | None:
-    return None if column is None else np.asarray(column).tolist()
 
 
 def _refuse_where(
