@@ -9,6 +9,7 @@ word is kept: the table is needed to train, not to predict.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,15 +59,27 @@ class Lexicon:
         """
         if "lexicon_words" not in arrays:
             return cls()
-        effect = arrays["lexicon_effect"].astype(np.float64)
-        try:
-            text = arrays["lexicon_words"].astype(np.uint8).tobytes().decode()
-        except UnicodeDecodeError as error:
-            raise ArtifactError(f"the words of this artifact are not text ({error})") from None
-        words = tuple(text.split("\n")) if text else ()
-        if effect.shape != (len(words),) or not np.all(np.isfinite(effect)):
+        effect = arrays["lexicon_effect"].astype("<f2")
+        if effect.ndim != 1:
             raise ArtifactError("the words of this artifact and their effects do not fit together")
-        return cls(words=words, effect=effect)
+        return _of_bytes(arrays["lexicon_words"].astype(np.uint8).tobytes(), effect.tobytes())
+
+
+@lru_cache(maxsize=2)
+def _of_bytes(text: bytes, effect: bytes) -> Lexicon:
+    """Build from the bytes of words and effects.
+
+    Cached: a learnt model holds the shipped one's words, and to build them again, beside the event
+    loop but under its lock, would delay requests by milliseconds.
+    """
+    try:
+        words = tuple(text.decode().split("\n")) if text else ()
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"the words of this artifact are not text ({error})") from None
+    numbers = np.frombuffer(effect, dtype="<f2").astype(np.float64)
+    if numbers.shape != (len(words),) or not np.all(np.isfinite(numbers)):
+        raise ArtifactError("the words of this artifact and their effects do not fit together")
+    return Lexicon(words=words, effect=numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

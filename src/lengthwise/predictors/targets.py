@@ -113,7 +113,8 @@ def draw_beyond(cut: Array, sigma: float, rng: np.random.Generator) -> Array:
     normal = NormalDist(0, sigma)
     tail = np.array([1 - normal.cdf(float(value)) for value in cut])
     left = np.maximum(tail * (1 - rng.random(len(cut))), 1e-9)
-    return np.maximum(np.array([normal.inv_cdf(1 - float(share)) for share in left]), cut)
+    drawn = np.array([normal.inv_cdf(1 - float(share)) for share in left])
+    return np.asarray(np.maximum(drawn, cut))
 
 
 def _mills(z: float) -> float:

@@ -194,7 +194,7 @@ def draw_noise(samples: targets.Samples, effects: targets.Effects, *, seed: int)
     noise = samples.log_tokens[drawn] - fitted
     cut = np.flatnonzero(samples.censored[drawn])
     noise[cut] = targets.draw_beyond(noise[cut], effects.sigma, rng)
-    return noise
+    return np.asarray(noise)
 
 
 def train(directory: Path, *, seed: int, words: Path | None = None) -> tuple[Stack, dict[str, Any]]:
