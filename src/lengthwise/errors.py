@@ -3,7 +3,8 @@
 LengthwiseError
 ├── ConfigError            the operator's: an option, a file, an absent extra     (exit 2)
 │   ├── MissingExtraError  an optional dependency is not installed
-│   └── ArtifactError      a model artifact is absent, foreign or tampered with
+│   ├── ArtifactError      a model artifact is absent, foreign or tampered with
+│   └── NotFittedError     a proxy was asked before it was trained
 ├── BadInputError          the data's: a row or a file that cannot be read        (exit 2)
 ├── RequestError           the client's or the queue's, answered over HTTP        (status, code)
 └── IllegalEventError      ours: an event that the scheduler's table does not know
@@ -44,6 +45,10 @@ class MissingExtraError(ConfigError):
 
 class ArtifactError(ConfigError):
     """A model artifact is absent, of a foreign format, or does not match its manifest."""
+
+
+class NotFittedError(ConfigError):
+    """A proxy was asked to predict, or to be saved, before `fit`."""
 
 
 class BadInputError(LengthwiseError):

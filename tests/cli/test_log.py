@@ -80,6 +80,46 @@ def test_parquet_holds_the_same_rows(log, tmp_path):
     assert rows[0]["features"] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_an_interrupted_export_leaves_what_was_there_and_no_half_file(
+    log, tmp_path, monkeypatch, kind
+):
+    """Rows stop coming in the middle: the old file stands as it was, and nothing beside it."""
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+    output = tmp_path / "rows"
+    output.write_text("what was there")
+    whole = list(request_log.every_row(log))
+
+    def stops(path):
+        yield from whole[:7]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(request_log, "every_row", stops)
+    result = CliRunner().invoke(
+        command, ["export", str(log), "--format", kind, "--output", str(output)]
+    )
+    assert result.exit_code != 0
+    assert output.read_text() == "what was there"
+    assert {path.name for path in tmp_path.iterdir()} - {"rows"} <= {
+        "log.sqlite3", "log.sqlite3-wal", "log.sqlite3-shm"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_log_without_rows_is_exported_as_no_rows(tmp_path, kind):
+    """An empty file, or a table with columns only."""
+    request_log.open_for_writing(tmp_path / "empty.sqlite3").close()
+    output = tmp_path / "rows"
+    if kind == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet")
+    run("export", tmp_path / "empty.sqlite3", "--format", kind, "--output", output)
+    if kind == "jsonl":
+        assert output.read_bytes() == b""
+    else:
+        assert parquet.read_table(output).num_rows == 0
+
+
 def test_vacuum_drops_the_oldest_and_the_text(log):
     """The newest rows stay, and no prompt."""
     run("vacuum", log, "--keep-rows", "10", "--drop-prompts")

@@ -108,6 +108,20 @@ def test_a_file_with_a_mistake_is_refused_by_name(served, tmp_path, text, messag
         served("--config", str(file))
 
 
+def test_an_order_is_forwarded_only_where_an_engine_can_follow_it(served, tmp_path):
+    """From the command line and a file; refused for the embedded engine, and for hrrn by name."""
+    words = ["--engine", URL, "--max-inflight", "2"]
+    assert not served(*words).forward_priority
+    assert served(*words, "--forward-priority").forward_priority
+    file = tmp_path / "lengthwise.toml"
+    file.write_text("forward-priority = true\n")
+    assert served(*words, "--config", str(file)).forward_priority
+    with pytest.raises(ConfigError, match="order of hrrn changes with time.*ssjf"):
+        served(*words, "--forward-priority", "--scheduling-policy", "hrrn")
+    with pytest.raises(ConfigError, match="embedded"):
+        served("--forward-priority")
+
+
 def test_options_of_foreign_engines_are_refused_for_the_embedded_one(served):
     """`--max-inflight` without `--engine` would be ignored, so it is an error."""
     with pytest.raises(ConfigError, match="--slots"):

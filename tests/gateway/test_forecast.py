@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from lengthwise.core.prediction import Prediction
-from lengthwise.gateway.forecast import FIRST_GUESS_TOKENS, Forecaster
+from lengthwise.gateway.forecast import FIRST_GUESS_TOKENS, Forecaster, deadline_of
 from lengthwise.predictors.base import Prompt
 from tests.faults.fake_engine import FakeEngine
 from tests.gateway.rig import chat, metric, post, serving
@@ -126,6 +126,15 @@ async def test_the_loop_runs_on_while_a_predictor_hangs(forecaster):
     await forecaster.predict(Prompt.of("hang"))
     ticker.cancel()
     assert ticks > 10
+
+
+def test_a_slow_predictor_says_how_long_it_needs():
+    """An encoder is waited for longer than the 5 ms of the others; a longer wish of ours holds."""
+    slow = FakePredictor()
+    assert deadline_of(slow, 0.005) == 0.005
+    slow.needs_s = 0.025
+    assert deadline_of(slow, 0.005) == 0.025
+    assert deadline_of(slow, 1.0) == 1.0
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 1.0])

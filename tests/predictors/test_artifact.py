@@ -152,7 +152,7 @@ def test_a_foreign_manifest_is_refused(copy, content):
         load_predictor(str(copy))
 
 
-@pytest.mark.parametrize("changes", [{"kind": "encoder"}, {"features": 3}])
+@pytest.mark.parametrize("changes", [{"kind": "forest"}, {"features": 3}])
 def test_another_kind_of_model_is_refused(copy, changes):
     """A model of other features would predict nonsense in silence."""
     edit(copy, **changes)
@@ -193,7 +193,7 @@ def _words(arrays):
 
 
 def _bytes(arrays):
-    arrays["lexicon_words"] = np.full(9, 0xFF, dtype="u1")
+    arrays["lexicon_hashes"] = arrays["lexicon_hashes"].astype("<f4")
 
 
 @pytest.mark.parametrize(

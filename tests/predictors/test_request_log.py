@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lengthwise.errors import BadInputError
-from lengthwise.gateway.log import LogWriter
 from lengthwise.predictors import request_log
+from lengthwise.predictors.log_writer import LogWriter
 from lengthwise.predictors.request_log import LogRow, every_row, models_in_log, rows_from_log
 
 ROW = LogRow(

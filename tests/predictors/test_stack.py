@@ -69,7 +69,7 @@ def test_a_system_message_that_fixes_the_shape_counts(default):
 
 def test_words_that_training_never_met_count_by_their_number():
     """The mean over the known words of the head, each once; unknown ones and the tail do not."""
-    lexicon = Lexicon(words=("poem", "sum"), effect=np.array([1.0, -0.5]))
+    lexicon = Lexicon.of_words(("poem", "sum"), np.array([1.0, -0.5]))
     assert lexicon.score(["a", "poem", "a", "poem"]) == 1.0
     assert lexicon.score(["poem", "sum"]) == 0.25
     assert lexicon.score(["a"] * HEAD_WORDS + ["poem"]) == 0.0
@@ -78,11 +78,11 @@ def test_words_that_training_never_met_count_by_their_number():
 
 def test_a_lexicon_survives_the_artifact_and_an_older_one_has_none():
     """Words in any script come back; arrays without them are a model that knows no words."""
-    lexicon = Lexicon(words=("été", "詩"), effect=np.array([0.25, -0.5]))
+    lexicon = Lexicon.of_words(("été", "詩"), np.array([0.25, -0.5]))
     again = Lexicon.of_arrays(lexicon.arrays())
-    assert (again.words, again.effect.tolist()) == (lexicon.words, [0.25, -0.5])
+    assert (again.score(["été"]), again.score(["詩"])) == (0.25, -0.5)
     assert Lexicon.of_arrays({}).score(["poem"]) == 0.0
-    assert Lexicon.of_arrays(Lexicon().arrays()).words == ()
+    assert Lexicon.of_arrays(Lexicon().arrays()).score(["poem"]) == 0.0
 
 
 def test_atoms_stand_where_quantiles_look_for_them():

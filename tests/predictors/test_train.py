@@ -92,7 +92,7 @@ def test_word_vectors_speak_for_words_that_were_never_met(data, tmp_path):
     artifact.save(tmp_path, {}, {"embeddings.word_embeddings.weight": table})
     (tmp_path / artifact.ARRAYS).rename(tmp_path / lexicon.WEIGHTS)
     model, manifest = train(data, seed=0, words=tmp_path)
-    assert model.lexicon.words == ("describe", "portray", "define", "denote")
+    assert len(model.lexicon.hashes) == 4
     assert model.lexicon.score(["portray"]) > model.lexicon.score(["denote"])
     assert any("word vectors" in source for source in manifest["data"])
 

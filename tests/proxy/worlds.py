@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.proxy.answers import Answer
@@ -27,11 +28,23 @@ def answers(count: int, *, seed: int = 0, cap: int | None = None, model: str = "
     return found
 
 
+def with_text(rows: list[Answer]) -> list[Answer]:
+    """Give each answer a text that says near its end that it is near its end."""
+    found = []
+    for row in rows:
+        closing = round(0.85 * row.output_tokens)
+        words = ["lorem"] * closing + ["finally,"] * (row.output_tokens - closing)
+        found.append(replace(row, text=" ".join(words)))
+    return found
+
+
 def write(path, rows: list[Answer]) -> None:
     """Write answers as the JSON lines that `train` reads."""
     with path.open("w") as out:
         for row in rows:
             line = {"prompt": row.prompt.messages[0].content, "output_tokens": row.output_tokens}
+            if row.text is not None:
+                line["answer"] = row.text
             if row.prompt.model:
                 line["model"] = row.prompt.model
             if row.cut:

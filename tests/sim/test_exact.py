@@ -10,7 +10,7 @@ import pytest
 from lengthwise.core.admission import PastFuture, ReserveMax
 from lengthwise.core.policy import Rekey
 from lengthwise.core.prediction import Prediction
-from lengthwise.policies import Aged, PaperRule, Priority
+from lengthwise.policies import ISRTF, Aged, PaperRule, Priority
 from lengthwise.sim import Cost, Engine, Trace, simulate
 from lengthwise.systems import SYSTEMS
 from tests.sim.stepper import Stepper
@@ -44,6 +44,7 @@ POLICIES = {system.name: system.build for system in SYSTEMS} | {
     "priority-preempting": lambda: Priority(preempts=True),
     "paper-rule-soon": lambda: PaperRule(limit_s=3.0, ratio=2.0),
     "aged-a-little": lambda: Aged(stretch=0.5),
+    "isrtf-soon": lambda: ISRTF(window_tokens=7),
     "undeclared": Undeclared,
     "timed": Timed,
 }

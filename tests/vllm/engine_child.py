@@ -2,6 +2,7 @@
 
 Plan: {"model": DIR, "scheduler": CLASS or null, "engine": {LLM arguments}, "prompts": [[ids] or
 text], "chats": [text], "params": [{SamplingParams}]}. The last line printed is {"tokens": [[ids]],
+"texts": [text],
 "finished": [indices in order], "preemptions": n, "faults": {...}, "fallbacks": {...},
 "seconds": s, "scheduler": CLASS}.
 """
@@ -16,6 +17,8 @@ from typing import Any
 
 def main() -> None:
     """Run the plan."""
+    from vllm.sampling_params import StructuredOutputsParams
+
     from vllm import LLM, SamplingParams
 
     plan = json.loads(sys.argv[1])
@@ -49,21 +52,26 @@ def main() -> None:
             prompts.append({"prompt_token_ids": tokenizer.encode(marked)})
     began = time.monotonic()
     for at, (prompt, params) in enumerate(zip(prompts, plan["params"], strict=True)):
+        if grammar := params.pop("structured_outputs", None):
+            params["structured_outputs"] = StructuredOutputsParams(**grammar)
         engine.add_request(str(at), prompt, SamplingParams(**params))
     pause_s = plan.get("pause_s", 0.0)
     time.sleep(pause_s)  # real time for the predictor's thread, where a test is about that
     tokens: dict[int, list[int]] = {}
+    texts: dict[int, str] = {}
     finished: list[int] = []
     while engine.has_unfinished_requests():
         for output in engine.step():
             if output.finished:
                 at = int(output.request_id.split("-")[0])
                 tokens[at] = list(output.outputs[0].token_ids)
+                texts[at] = output.outputs[0].text
                 finished.append(at)
     tally = getattr(getattr(scheduler, "lengthwise", None), "tally", None)
     answer = {
         "scheduler": type(scheduler).__name__,
         "tokens": [tokens[at] for at in range(len(prompts))],
+        "texts": [texts[at] for at in range(len(prompts))],
         "finished": finished,
         "preemptions": len(preempted),
         "faults": dict(tally.faults) if tally else {},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -115,6 +116,51 @@ def chats():
         "params": [{"temperature": 0.0, "max_tokens": 24}] * len(CHATS),
         "pause_s": 4.0,
     }
+
+
+CHOICES = ["lighthouse keeper", "steam", "no"]
+GRAMMARS = [
+    {"choice": CHOICES},
+    {"regex": r"[a-f]{3}-[0-9]{4}"},
+    {
+        "json": {
+            "type": "object",
+            "properties": {"name": {"enum": ["bread", "sea"]}, "old": {"type": "boolean"}},
+            "required": ["name", "old"],
+            "additionalProperties": False,
+        }
+    },
+]
+
+
+def test_structured_output_stays_what_it_is_under_any_order(chats):
+    """Grammars compile beside the queue: same tokens as stock, each as its grammar says."""
+    params = [{"temperature": 0.0, "max_tokens": 40}] * len(CHATS)
+    for at, grammar in enumerate(GRAMMARS):
+        params[2 * at] = {**params[0], "max_tokens": 40, "structured_outputs": grammar}
+    plan = {
+        **chats,
+        "engine": {**chats["engine"], "max_num_seqs": 2},
+        "params": [
+            {**one, "extra_args": {"lengthwise_output_tokens": 40 - 6 * at}}
+            for at, one in enumerate(params)
+        ],
+        "pause_s": 0.0,
+    }
+    stock = run_engine(plan)
+    told = {"predictor": "none", "trust_length_hints": 1}
+    ours = {
+        name: run_engine({**plan, "scheduler": CLASS}, policy=name, **told, **more)
+        for name, more in (("fcfs", {}), ("sjf", {}), ("srpt", {"preemption_limit": 0.8}))
+    }
+    for one in ours.values():
+        assert one["tokens"] == stock["tokens"]
+        assert not one["faults"]
+    assert ours["fcfs"]["finished"] == stock["finished"] != ours["sjf"]["finished"]
+    texts = ours["sjf"]["texts"]
+    assert texts[0] in CHOICES
+    assert re.fullmatch(GRAMMARS[1]["regex"], texts[2])
+    assert set(json.loads(texts[4])) == {"name", "old"}
 
 
 def test_smollm2_answers_the_same_and_the_proxy_reads_its_prompts(chats):

@@ -83,28 +83,33 @@ def gateway(engine, tmp_path_factory):
 
 
 @contextlib.contextmanager
-def serve_gateway(engine: str, log: Path):
+def serve_gateway(engine: str, log: Path, options: str = "--scheduling-policy fcfs"):
     """Run our gateway before an engine."""
     port = free_port()
     command = ["-m", "lengthwise", "serve", "--engine", engine, "--max-inflight", "8"]
-    command += ["--scheduling-policy", "fcfs", "--port", str(port), "--no-log"]
+    command += [*options.split(), "--port", str(port), "--no-log"]
     url = f"http://127.0.0.1:{port}/v1"
     with child(command, f"{url}/models", log):
         yield url
 
 
 async def chat(
-    session: aiohttp.ClientSession, url: str, tokens: int, *, by_priority: bool = False
+    session: aiohttp.ClientSession, url: str, tokens: int, *, by_priority: bool | None = False
 ) -> tuple[int, str]:
-    """Ask for exactly so many tokens, saying so in `vllm_xargs`."""
+    """Ask for exactly so many tokens, saying so in `vllm_xargs` and `nvext`.
+
+    `by_priority` says so in `priority`, too; None lies there, longest first.
+    """
+    priority = {True: tokens, False: 0, None: -tokens}[by_priority]
     body = {
         "model": "smollm2",
         "messages": [{"role": "user", "content": f"Count to {tokens}."}],
         "max_tokens": tokens,
         "ignore_eos": True,
         "temperature": 0,
-        "priority": tokens if by_priority else 0,
+        "priority": priority,
         "vllm_xargs": {"lengthwise_output_tokens": tokens},
+        "nvext": {"agent_hints": {"osl": tokens}},
     }
     async with session.post(f"{url}/chat/completions", json=body) as response:
         answer = await response.json()
@@ -112,7 +117,7 @@ async def chat(
         return answer["usage"]["completion_tokens"], answer["choices"][0]["message"]["content"]
 
 
-async def order_of_answers(url: str, *, by_priority: bool = False) -> list[int]:
+async def order_of_answers(url: str, *, by_priority: bool | None = False) -> list[int]:
     """Send longest first and say in which order the answers come."""
     ended: list[int] = []
     async with aiohttp.ClientSession() as session:
@@ -140,9 +145,15 @@ async def test_short_answers_overtake_long_ones_inside_the_engine(gateway, engin
     assert "lengthwise:generation_tokens_total" in shown
 
 
-async def test_without_a_plug_in_priorities_do_it(tmp_path):
-    """Stock vLLM with `--scheduling-policy priority` goes by a length sent as `priority`."""
+async def test_without_a_plug_in_the_gateway_forwards_its_order(tmp_path):
+    """Stock vLLM keeps the gateway's order; what a client sends as priority counts for nothing.
+
+    All six are let through at once, so that it is the engine that chooses.
+    """
+    forwards = "--scheduling-policy sjf --forward-priority --trust-length-hints"
     with serve_engine(tmp_path / "engine", "--scheduling-policy priority") as engine:
-        with serve_gateway(engine, tmp_path / "gateway") as url:
-            ended = await order_of_answers(url, by_priority=True)
-    assert ended == [60, 10, 20, 30, 40, 50]
+        with serve_gateway(engine, tmp_path / "plain") as url:
+            assert await order_of_answers(url) == [60, 50, 40, 30, 20, 10]
+            assert await order_of_answers(url, by_priority=True) == [60, 10, 20, 30, 40, 50]
+        with serve_gateway(engine, tmp_path / "forwards", forwards) as url:
+            assert await order_of_answers(url, by_priority=None) == [60, 10, 20, 30, 40, 50]

@@ -11,9 +11,11 @@ from vllm.v1.core.sched.scheduler import Scheduler
 
 import lengthwise.vllm.order
 import lengthwise.vllm.scheduler
+from lengthwise.core.admission import PastFuture
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import Request as Seat
 from lengthwise.policies import SJF
+from lengthwise.predictors import request_log
 from lengthwise.vllm import LengthwiseAsyncScheduler, LengthwiseScheduler
 from tests.vllm.rig import Job, Run, jobs_of, make_scheduler
 
@@ -247,3 +249,78 @@ def test_vllm_finds_the_class_by_either_spelling():
 
     by_dot = resolve_obj_by_qualname("lengthwise.vllm.LengthwiseScheduler")
     assert resolve_obj_by_qualname("lengthwise.vllm:LengthwiseScheduler") is by_dot
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
+def test_past_future_admission_takes_fewer_off(model, settings, ahead):
+    """Under KV pressure, who would not fit at the peak waits; everybody gets exactly its tokens."""
+    preempted = {}
+    for admission in ("greedy", "past-future"):
+        settings(policy="sjf", trust_length_hints=1, predictor="none", admission=admission)
+        scheduler = make_scheduler(LengthwiseScheduler, model, blocks=60, ahead=ahead)
+        run = Run(scheduler, ahead=int(ahead)).serve(jobs_of())
+        assert len(run.last_s) == 200
+        assert not scheduler.lengthwise.tally.faults
+        preempted[admission] = len(run.preempted)
+    assert preempted["past-future"] < preempted["greedy"] / 2
+
+
+def test_a_rule_that_raises_lets_everybody_in(model, settings, monkeypatch):
+    """Counted once; from then on vLLM admits as it does without a rule."""
+    settings(policy="fcfs", admission="past-future")
+    monkeypatch.setattr(PastFuture, "admits", lambda *args: 1 / 0)
+    run = Run(make_scheduler(LengthwiseScheduler, model, blocks=40)).serve(jobs_of())
+    assert run.scheduler.lengthwise.tally.faults == {"the admission rule": 1}
+    stock = Run(make_scheduler(Scheduler, model, blocks=40)).serve(jobs_of())
+    assert run.steps == stock.steps
+
+
+def test_every_end_is_in_the_log(model, settings, tmp_path):
+    """Whoever ran to its end, was cut or went away has one row, with times in order."""
+    path = tmp_path / "engine.sqlite3"
+    settings(policy="sjf", trust_length_hints=1, predictor="none", log_path=path)
+    scheduler = make_scheduler(LengthwiseScheduler, model, blocks=60)
+    run = Run(scheduler)
+    for job in jobs_of(50):
+        run.add(job)
+    run.abort("r7")
+    for _ in range(5):
+        run.step()
+    run.abort(scheduler.running[0].request_id)
+    run.serve([])
+    scheduler.shutdown()
+    rows = [*request_log.every_row(path)]
+    assert len(rows) == 50
+    assert [row["finish_reason"] for row in rows].count("cancelled") == 2
+    done = [row for row in rows if row["finish_reason"] == "length"]
+    assert sorted(row["output_tokens"] for row in done) == sorted(
+        float(job.output) for job in jobs_of(50) if job.name in run.last_s
+    )
+    for row in done:
+        assert 0 <= row["queue_ms"] <= row["ttft_ms"] <= row["e2el_ms"]
+    assert rows[0]["model"] == str(model)
+    assert scheduler.lengthwise.tally.faults == {"the request log": 1}, "there is no tokenizer"
+
+
+def test_a_log_that_cannot_be_written_changes_no_step(model, settings, tmp_path):
+    """A folder in the way of the file: the same steps as without a log, rows counted as lost."""
+    settings(policy="sjf", trust_length_hints=1, predictor="none")
+    quiet = Run(make_scheduler(LengthwiseScheduler, model)).serve(jobs_of(60))
+    settings(policy="sjf", trust_length_hints=1, predictor="none", log_path=tmp_path)
+    run = Run(make_scheduler(LengthwiseScheduler, model)).serve(jobs_of(60))
+    run.scheduler.shutdown()
+    assert run.steps == quiet.steps
+    assert run.scheduler.lengthwise.record.writer.written == 0
+    assert run.scheduler.lengthwise.record.writer.dropped > 0
+
+
+def test_stated_lengths_in_dynamos_words_order_the_queue(model, settings):
+    """`nvext.agent_hints.osl` in `vllm_xargs`, as JSON text, which HTTP lets through."""
+    settings(policy="sjf", trust_length_hints=1, predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    for i, n in enumerate((9, 3, 7)):
+        request = Job(id=i, output=20).to_vllm()
+        request.sampling_params.extra_args = {"nvext": f'{{"agent_hints": {{"osl": {n}}}}}'}
+        run.scheduler.add_request(request)
+    run.serve([])
+    assert sorted(run.first_s, key=run.first_s.get) == ["r1", "r2", "r0"]

@@ -44,6 +44,10 @@ def test_the_environment_wins_over_the_file(tmp_path):
         ({"S_PER_TOKEN": "nan"}, "must be positive"),
         ({"METRICS_PORT": "70000"}, "65535"),
         ({"CONFIG": "/no/such/file.toml"}, "No such file"),
+        ({"ADMISSION": "past-futur"}, "did you mean 'past-future'"),
+        ({"LOG_PROMPTS": "1"}, "needs log_path"),
+        ({"LOG_PROMPTS": "some", "LOG_PATH": "x"}, "allowed: 0, 1"),
+        ({"PREDICTOR": "/"}, "neither a trained artifact"),
     ],
 )
 def test_a_wrong_setting_is_refused_at_start(environ, says):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lengthwise.predictors import PREDICTORS
+from lengthwise.predictors.names import described
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -18,7 +18,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     default="default",
     show_default=True,
     metavar="NAME|DIR",
-    help=f"{', '.join(sorted(PREDICTORS))}, or the directory of a trained model.",
+    help=f"{described()}.",
 )
 @click.option("--dataset-path", type=FILE, required=True, help="Rows as `lengthwise train` reads.")
 @click.option(

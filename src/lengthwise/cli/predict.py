@@ -11,7 +11,8 @@ import click
 import msgspec
 
 from lengthwise.errors import BadInputError, ConfigError
-from lengthwise.predictors import PREDICTORS, load_predictor
+from lengthwise.predictors import load_predictor
+from lengthwise.predictors.names import Told, described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     default="default",
     show_default=True,
     metavar="NAME|PATH",
-    help=f"{', '.join(sorted(PREDICTORS))}, or the directory of a trained model.",
+    help=f"{described((Told.PROMPT,))}.",
 )
 def command(predictor: str) -> None:
     """Predict the answer's length for each row of standard input.

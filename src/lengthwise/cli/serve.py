@@ -19,6 +19,8 @@ from lengthwise.cli.state import log_path_of
 from lengthwise.cli.welcome import welcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
+from lengthwise.gateway.forwarding import check_forwarding
+from lengthwise.predictors.names import Told, described
 from lengthwise.systems import find_system
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ really runs at once, so that the rest waits here, where it is put in order.
     default="default",
     show_default=True,
     metavar="NAME|DIR",
-    help="What predicts the length of an answer.",
+    help=f"What predicts the length of an answer: {described((Told.PROMPT,))}.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -109,6 +111,13 @@ really runs at once, so that the rest waits here, where it is put in order.
     is_flag=True,
     help="Believe clients' nvext.agent_hints.osl and x-lengthwise-output-tokens. A client "
     "can lie to jump the queue: only where you know them all.",
+)
+@click.option(
+    "--forward-priority",
+    is_flag=True,
+    help="Tell the engine the order, too (X-Vllm-Priority): vLLM run with `--scheduling-policy "
+    "priority` then keeps it in its own queue, so that --max-inflight may be more than it runs at "
+    "once. A priority that a client sends is overridden.",
 )
 @click.option(
     "--cors-origin",
@@ -202,7 +211,9 @@ def command(
     for name, seconds in (("--queue-ttl-s", gateway["queue_ttl_s"]), ("--drain-s", drain_s)):
         if seconds is not None and not math.isfinite(seconds):
             raise ConfigError(f"{name} must be a finite number of seconds, not {seconds}")
-    find_system(gateway["scheduling_policy"], carried=())
+    system = find_system(gateway["scheduling_policy"], carried=())
+    if gateway["forward_priority"]:
+        check_forwarding(system.build())
     gateway["log_path"] = log_path_of(no_log=no_log, **gateway)
     gateway["cors_origins"] = tuple(map(origin_of, cors_origin))
     if until_stdin_closes:
@@ -217,6 +228,11 @@ def command(
         raise ConfigError(
             "--engine-api-key-env and --max-inflight describe an engine given with --engine; "
             "the embedded engine takes --slots"
+        )
+    if gateway["forward_priority"]:
+        raise ConfigError(
+            "--forward-priority is for vLLM, given with --engine: the embedded "
+            "engine knows no priorities"
         )
     from lengthwise.engines.embedded import (  # noqa: PLC0415  # the [embedded] extra
         EmbeddedConfig,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lengthwise.predictors.names import described
 from lengthwise.study.source import DATASETS
 from lengthwise.workloads.synthetic import SHAPES
 
@@ -93,10 +94,7 @@ POLICIES = options(
     click.option(
         "--predictor",
         metavar="NAME",
-        help="What policies are told of each answer's length: oracle (the truth), noisy:SIGMA "
-        "(truth x exp(SIGMA x normal)), bucket:K (mean of its class among K equally frequent "
-        "ones), constant (the mean of all), recorded (the trace's predicted_output_length), "
-        "default (the shipped proxy, on prompts), or the directory of a trained model. "
+        help=f"What policies are told of each answer's length: {described()}. "
         "[default: recorded if the trace has it, else default if it has prompts]",
     ),
 )

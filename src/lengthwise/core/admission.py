@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lengthwise.errors import IllegalEventError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Slots:
@@ -170,7 +171,9 @@ class PastFuture:
         first = bisect_right(past, one.attained_tokens)
         if first == len(past):
             return float(max(cap - one.attained_tokens, 1))
-        largest: float = _uniform(self.seed, one.id) ** (1 / draws)
+        largest: float = _uniform(self.seed, one.id)
+        if draws > 1:
+            largest **= 1 / draws
         at = first + largest * (len(past) - 1 - first)
         low = int(at)
         high = min(low + 1, len(past) - 1)
@@ -178,6 +181,15 @@ class PastFuture:
         return max(min(length, cap) - one.attained_tokens, 1.0)
 
 
+#: name -> what makes the rule; greedy admits whatever fits now.
+ADMISSION: dict[str, Callable[[], AdmissionRule] | None] = {
+    "greedy": None,
+    "reserve-max": ReserveMax,
+    "past-future": PastFuture,
+}
+
+
+@lru_cache(maxsize=4096)  # asked of everybody who runs, whenever somebody joins or ends
 def _uniform(seed: int, id_: int) -> float:
     """Hash to [0, 1): splitmix64 (Steele, Lea and Flood 2014), the same on every machine."""
     mask = 2**64 - 1

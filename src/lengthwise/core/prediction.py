@@ -112,11 +112,16 @@ class Prediction:
         min over j of [sum_{i<=j}(x_i - a) + (m - j)(x_j - a)] / j over the m atoms above a
         (Gittins 1989; SageSched, arXiv 2603.07917).
         """
-        residual = self.remaining(attained).lengths
-        best, spent = math.inf, 0.0
-        for j, x in enumerate(residual, start=1):
+        a = max(attained, 0.0)
+        # Read every step by hosts that preempt: nothing is built here.
+        alive = self.lengths[bisect_right(self.lengths, a) :] if a else self.lengths
+        if len(alive) < 2:
+            return (alive[0] if alive else self._past(a)) - a
+        best, spent, count = math.inf, 0.0, len(alive)
+        for j, length in enumerate(alive, start=1):
+            x = length - a
             spent += x
-            best = min(best, (spent + (len(residual) - j) * x) / j)
+            best = min(best, (spent + (count - j) * x) / j)
         return best
 
     def _past(self, attained: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import random
@@ -25,7 +26,8 @@ from lengthwise.gateway.cors import cors_headers, preflight_headers
 from lengthwise.gateway.driver import Driver
 from lengthwise.gateway.exchange import Desk, Exchange
 from lengthwise.gateway.fleet import Fleet
-from lengthwise.gateway.forecast import Forecaster
+from lengthwise.gateway.forecast import Forecaster, deadline_of
+from lengthwise.gateway.forwarding import priority_of
 from lengthwise.gateway.guard import GuardedServer
 from lengthwise.gateway.learning import Learning
 from lengthwise.gateway.lingering import Lingerers
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 
     from lengthwise.gateway.config import GatewayConfig
     from lengthwise.predictors.base import Predictor
-
 
 #: Bodies above this are parsed in a thread, so that the loop never stands still for one.
 _INLINE_BODY_BYTES = 64 * 1024
@@ -95,7 +96,9 @@ class Gateway:
         self.fleet = Fleet(config, self.driver)
         self._refusal = Refusals(self.fleet, self.driver, self._rng)
         self.forecaster = Forecaster(
-            self._per_model, config.prediction_deadline_s, self.metrics.fell_back
+            self._per_model,
+            deadline_of(self.predictor, config.prediction_deadline_s),
+            self.metrics.fell_back,
         )
         await self.fleet.start()
         self.learning = Learning(config, self.system.name, self._per_model, self.metrics)
@@ -121,6 +124,7 @@ class Gateway:
             observe_tokens=self.forecaster.observe,
             refusal=self._refusal,
             lingerers=self._lingerers,
+            priority_of=priority_of(scheduler.policy) if config.forward_priority else None,
             record=self.learning.record,
         )
         self.url = await self._listen()
@@ -140,11 +144,9 @@ class Gateway:
         self._draining = True
         self.driver.close(Outcome.SHUTDOWN)
         self.driver.abort_running()
-        try:
+        with contextlib.suppress(TimeoutError):  # the server's own shutdown cancels whoever is left
             async with asyncio.timeout(_GRACE_S):
                 await self.driver.idle()
-        except TimeoutError:
-            pass  # the server's own shutdown cancels whoever is left
 
     async def close(self) -> None:
         """Stop listening and let go of everything. Works after a failed `start`, too."""

@@ -25,6 +25,7 @@ class GatewayConfig:
     predictor: str = "default"
     prediction_deadline_s: float = 0.005
     trust_length_hints: bool = False
+    forward_priority: bool = False
     cors_origins: tuple[str, ...] = ()
     max_waiting: int = 1024
     max_waiting_tokens: float | None = None

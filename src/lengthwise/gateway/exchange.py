@@ -21,6 +21,7 @@ from lengthwise.gateway.upstream import Engine, EngineFailedError, NotAcceptedEr
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
+    from lengthwise.core.request import Request
     from lengthwise.errors import RequestError
     from lengthwise.gateway.fleet import Fleet
     from lengthwise.gateway.metrics import Metrics
@@ -52,6 +53,7 @@ class Desk:
     observe_tokens: Callable[[float], None]
     refusal: Callable[[Outcome], RequestError]
     lingerers: Lingerers
+    priority_of: Callable[[Request], int] | None
     record: Callable[[Exchange, Outcome], None]
 
 
@@ -139,15 +141,15 @@ class Exchange:
 
     async def _open(self) -> tuple[Engine, aiohttp.ClientResponse]:
         """Take turns until an engine accepts the request."""
-        driver, fleet = self.desk.driver, self.desk.fleet
-        task = asyncio.current_task()
+        driver, fleet, task = self.desk.driver, self.desk.fleet, asyncio.current_task()
+        priority_of = self.desk.priority_of
+        priority = priority_of(self.ticket.request) if priority_of else None
         while True:
             place = await driver.turn(self.ticket)
             self.ticket.stop = None if task is None else lambda: _cancel(task)
             engine = fleet.engine(place)
-            sent = hdr.upstream(
-                self.request.headers, self.own[hdr.REQUEST_ID], engine.config.api_key
-            )
+            id_, key = self.own[hdr.REQUEST_ID], engine.config.api_key
+            sent = hdr.upstream(self.request.headers, id_, key, priority=priority)
             try:
                 return engine, await engine.open(self.path, self.body, sent, stream=self.stream)
             except NotAcceptedError:

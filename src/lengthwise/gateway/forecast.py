@@ -26,6 +26,11 @@ _MEMORY = 0.02
 _LINE_DEADLINES = 4
 
 
+def deadline_of(predictor: Predictor, deadline_s: float) -> float:
+    """How long to wait for a predictor: longer where it says, by `needs_s`, that it needs it."""
+    return max(deadline_s, float(getattr(predictor, "needs_s", 0.0)))
+
+
 class _Job:
     """One prediction: `started_s` and `result` are written by the thread, the rest by the loop."""
 

@@ -15,6 +15,8 @@ REQUEST_ID = "x-request-id"
 PREDICTED_TOKENS = "x-lengthwise-predicted-tokens"
 QUEUE_MS = "x-lengthwise-queue-ms"
 LENGTH_HINT = "x-lengthwise-output-tokens"
+#: vLLM with `--scheduling-policy priority` reads it, before the body's `priority`; lower first.
+ENGINE_PRIORITY = "X-Vllm-Priority"
 
 #: An allow-list: credentials, cookies and anything that could move a client up the engine's own
 #: queue (priorities) stay here.
@@ -55,13 +57,17 @@ def length_hint(headers: Mapping[str, str]) -> int | None:
     return int(given) if _COUNT.fullmatch(given) else None
 
 
-def upstream(client: Mapping[str, str], id_: str, api_key: str | None) -> dict[str, str]:
-    """Build the headers of the request to an engine."""
+def upstream(
+    client: Mapping[str, str], id_: str, api_key: str | None, *, priority: int | None = None
+) -> dict[str, str]:
+    """Build the headers of the request to an engine; `priority` is ours, never the client's."""
     headers = {name: client[name] for name in _UPSTREAM if name in client}
     headers["Accept-Encoding"] = "identity"
     headers[REQUEST_ID] = id_
     if api_key is not None:
         headers["Authorization"] = f"Bearer {api_key}"
+    if priority is not None:
+        headers[ENGINE_PRIORITY] = str(priority)
     return headers
 
 

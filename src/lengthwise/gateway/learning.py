@@ -12,18 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from lengthwise.core.events import Outcome
 from lengthwise.errors import ArtifactError, LengthwiseError
 from lengthwise.gateway.learner_process import LearnerDiedError, LearnerProcess
 from lengthwise.gateway.learning_metrics import LearningCollector
-from lengthwise.gateway.log import LogWriter
 from lengthwise.gateway.served import Foreseen, next_refit_at
 from lengthwise.predictors import published, request_log
-from lengthwise.predictors.request_log import LogRow
+from lengthwise.predictors.log_row import make_row
+from lengthwise.predictors.log_writer import LogWriter
 from lengthwise.predictors.shipped import features_version, shipped
-from lengthwise.predictors.tuned import features
 from lengthwise.predictors.watch import Seen
 
 if TYPE_CHECKING:
@@ -35,6 +32,7 @@ if TYPE_CHECKING:
     from lengthwise.gateway.metrics import Metrics
     from lengthwise.gateway.served import PerModel, Served
     from lengthwise.predictors.base import Prompt
+    from lengthwise.predictors.request_log import LogRow
 
 #: A learner that died is not started again sooner than this.
 REST_S = 30.0
@@ -162,24 +160,20 @@ class Learning:
             log.warning("%s: %s", served.model, _FELL if served.watch.falls_back else _BACK)
 
     def _row(self, served: Served, prompt: Prompt, said: Foreseen, **known: Any) -> LogRow:
-        """Make a row, in the writer's thread: features cost some 60 us."""
-        own = said.own
-        vector = None if self.base is None else features(prompt, self.base, None)
-        if vector is not None and known["output_tokens"] >= 1:
-            served.learnable += 1
-        quantiles = [None if own is None else own.quantile(q) for q in (0.1, 0.5, 0.9)]
-        return LogRow(
+        """Make a row, in the writer's thread."""
+        row = make_row(
+            prompt,
+            base=self.base,
+            version=self._version,
+            own=said.own,
+            with_prompt=self.config.log_prompts,
             predictor=said.predictor,
-            features_version=None if vector is None else self._version,
-            features=None if vector is None else vector.astype("<f4").tobytes(),
-            p10=quantiles[0],
-            p50=quantiles[1],
-            p90=quantiles[2],
-            mean=None if own is None else own.mean,
             fallback=said.fallback,
-            prompt=_json(prompt) if self.config.log_prompts else None,
             **known,
         )
+        if row.features is not None and row.output_tokens >= 1:
+            served.learnable += 1
+        return row
 
     # --- learning -------------------------------------------------------------------------
 
@@ -264,8 +258,3 @@ def _count(path: Path, model: str, version: int) -> int:
 
 def _ms(from_s: float, to_s: float | None) -> float | None:
     return None if to_s is None else (to_s - from_s) * 1000
-
-
-def _json(prompt: Prompt) -> str:
-    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
-    return msgspec.json.encode(messages).decode()

@@ -12,8 +12,8 @@ from lengthwise.predictors.watch import coverage, level, rank
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from lengthwise.gateway.log import LogWriter
     from lengthwise.gateway.served import PerModel, Served
+    from lengthwise.predictors.log_writer import LogWriter
 
 _LABELS = ("model_name", "policy")
 _GAUGES: dict[str, tuple[str, Callable[[Served], float]]] = {

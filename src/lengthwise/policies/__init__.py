@@ -4,6 +4,7 @@ from lengthwise.policies.aging import HRRN, Aged, ElasticAged
 from lengthwise.policies.bounds import PaperRule
 from lengthwise.policies.deadline import EDF, Priority
 from lengthwise.policies.gittins import Gittins
+from lengthwise.policies.iterative import ISRTF
 from lengthwise.policies.mlfq import MLFQ
 from lengthwise.policies.size import FCFS, SJF, SRPT, PromptSJF
 
@@ -11,6 +12,7 @@ __all__ = [
     "EDF",
     "FCFS",
     "HRRN",
+    "ISRTF",
     "MLFQ",
     "SJF",
     "SRPT",

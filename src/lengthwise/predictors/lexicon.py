@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from lengthwise.errors import ArtifactError, BadInputError
 from lengthwise.predictors import artifact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -28,28 +30,41 @@ WEIGHTS, VOCABULARY = "model.safetensors", "vocab.txt"
 _TABLE = "embeddings.word_embeddings.weight"
 
 
+def hash_of(word: str) -> int:
+    """Hash a word to 32 bits: the same in every process, and no words stand in an artifact."""
+    return crc32(word.encode("utf-8", "replace"))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lexicon:
-    """Words and what each adds to a log-length. Shape: effect (words,)."""
+    """Hashed words and what each adds to a log-length. Shapes: hashes, effect (words,)."""
 
-    words: tuple[str, ...] = ()
+    hashes: Array = field(default_factory=lambda: np.zeros(0, dtype="<u4"))
     effect: Array = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         # A dict of floats: a prompt looks up thirty words, for which numpy is slow.
-        known = dict(zip(self.words, self.effect.tolist(), strict=True))
+        known = dict(zip(self.hashes.tolist(), self.effect.tolist(), strict=True))
         object.__setattr__(self, "_of", known)
 
     def score(self, words: list[str]) -> float:
         """Mean effect of the known words at the head of a text, each once; 0 if there are none."""
-        known: dict[str, float] = self._of  # type: ignore[attr-defined]
-        found = [known[word] for word in dict.fromkeys(words[:HEAD_WORDS]) if word in known]
+        known: dict[int, float] = self._of  # type: ignore[attr-defined]
+        hashes = map(hash_of, dict.fromkeys(words[:HEAD_WORDS]))
+        found = [known[one] for one in hashes if one in known]
         return sum(found) / len(found) if found else 0.0
 
     def arrays(self) -> artifact.Arrays:
         """Return what `of_arrays` reads."""
-        text = np.frombuffer("\n".join(self.words).encode(), dtype=np.uint8)
-        return {"lexicon_words": text, "lexicon_effect": self.effect.astype(np.float16)}
+        return {
+            "lexicon_hashes": self.hashes.astype("<u4").view("<i4"),
+            "lexicon_effect": self.effect.astype(np.float16),
+        }
+
+    @classmethod
+    def of_words(cls, words: Sequence[str], effect: Array) -> Lexicon:
+        """Build from words."""
+        return cls(hashes=np.array([hash_of(word) for word in words], dtype="<u4"), effect=effect)
 
     @classmethod
     def of_arrays(cls, arrays: artifact.Arrays) -> Lexicon:
@@ -57,29 +72,24 @@ class Lexicon:
 
         Raises ArtifactError if they do not fit together.
         """
-        if "lexicon_words" not in arrays:
+        if "lexicon_hashes" not in arrays:
             return cls()
-        effect = arrays["lexicon_effect"].astype("<f2")
-        if effect.ndim != 1:
+        hashes, effect = arrays["lexicon_hashes"], arrays["lexicon_effect"].astype("<f2")
+        sound = hashes.dtype == np.dtype("<i4") and hashes.ndim == 1
+        if not sound or effect.shape != hashes.shape or not np.all(np.isfinite(effect)):
             raise ArtifactError("the words of this artifact and their effects do not fit together")
-        return _of_bytes(arrays["lexicon_words"].astype(np.uint8).tobytes(), effect.tobytes())
+        return _of_bytes(hashes.tobytes(), effect.tobytes())
 
 
 @lru_cache(maxsize=2)
-def _of_bytes(text: bytes, effect: bytes) -> Lexicon:
-    """Build from the bytes of words and effects.
+def _of_bytes(hashes: bytes, effect: bytes) -> Lexicon:
+    """Build from the bytes of hashes and effects.
 
     Cached: a learnt model holds the shipped one's words, and to build them again, beside the event
     loop but under its lock, would delay requests by milliseconds.
     """
-    try:
-        words = tuple(text.decode().split("\n")) if text else ()
-    except UnicodeDecodeError as error:
-        raise ArtifactError(f"the words of this artifact are not text ({error})") from None
     numbers = np.frombuffer(effect, dtype="<f2").astype(np.float64)
-    if numbers.shape != (len(words),) or not np.all(np.isfinite(numbers)):
-        raise ArtifactError("the words of this artifact and their effects do not fit together")
-    return Lexicon(words=words, effect=numbers)
+    return Lexicon(hashes=np.frombuffer(hashes, dtype="<u4"), effect=numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

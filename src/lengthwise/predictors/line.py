@@ -39,7 +39,7 @@ def fit_line(
     effect = (vectors.vectors - centre) @ direction
     # As the artifact stores it, so that training and serving score alike.
     effect = effect.astype(np.float16).astype(np.float64)
-    return ngrams, Lexicon(words=vectors.words, effect=effect)
+    return ngrams, Lexicon.of_words(vectors.words, effect)
 
 
 def _tfidf(words: list[list[str]]) -> tuple[Array, Array, Array]:

@@ -153,9 +153,9 @@ def of_arrays(
             name=name,
             manifest=manifest or {},
         )
-    except (KeyError, IndexError) as error:
-        raise ArtifactError(f"{directory}: array {error} is missing") from None
-    _check(stack, directory)
+        _check(stack, directory)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
+        raise ArtifactError(f"{directory}: array {error} is missing or malformed") from None
     return stack
 
 
@@ -177,15 +177,21 @@ def _check(stack: Stack, directory: Traversable) -> None:
     sound = (
         buckets > 0
         and buckets & (buckets - 1) == 0
-        and stack.ngrams.idf_squared.shape == (buckets,)
+        and stack.ngrams.weight.shape == stack.ngrams.idf_squared.shape == (buckets,)
         and stack.spread.ndim == 2
         and stack.spread.shape[0] == len(stack.spread_at) > 0
+        and stack.spread_at.ndim == 1
         and stack.spread.shape[1] > 0
         and bool(np.all(np.diff(stack.spread, axis=1) >= 0))
         and bool(np.all(np.diff(stack.spread_at) > 0))
         and all(
             bool(np.all(np.isfinite(array)))
-            for array in (stack.ngrams.weight, stack.ngrams.idf_squared, stack.spread)
+            for array in (
+                stack.ngrams.weight,
+                stack.ngrams.idf_squared,
+                stack.spread_at,
+                stack.spread,
+            )
         )
         and 0 < exp(stack.level_log_tokens) < 1e6
     )

@@ -1,7 +1,6 @@
 """Trains the default model: `python -m lengthwise.predictors.train --help`.
 
-Deterministic by seed. Nothing of the prompts' text enters the artifact: only hashed weights do, and
-one number for each word of the public table.
+Deterministic by seed. Nothing of the prompts' text enters the artifact: only hashed weights do.
 """
 
 from __future__ import annotations

@@ -59,7 +59,11 @@ class Trees:
             value=arrays["tree_value"],
             depth=int(arrays["tree_depth"][0]),
         )
+        if trees.left.ndim != 1 or trees.roots.ndim != 1:
+            raise ArtifactError("the trees of this artifact are not flat")
         nodes = len(trees.left)
+        if trees.threshold.shape != (nodes,):
+            raise ArtifactError("the trees of this artifact differ in size")
         leaf = np.isposinf(trees.threshold)
         reach = trees.left + ~leaf
         sound = (

@@ -43,7 +43,7 @@ NAMES = (
     "shipped_log_length", "stated", "own_ngrams",
 )  # fmt: skip
 COUNT = len(NAMES)
-SHIPPED, OWN = COUNT - 3, COUNT - 1
+SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
 #: Features that read no text: all that a history-only model may look at.
 WITHOUT_TEXT = (0, *range(TEXT_COUNT, TEXT_COUNT + 8))
 
@@ -127,18 +127,35 @@ class Tuned:
 
     def predict_row(self, x: Array, level: float = 0.0) -> Prediction:
         """Predict from a row of `features`, shape (COUNT,)."""
-        middle = min(max(level + self.middle(x), MIN_LOG), MAX_LOG)
-        at = np.interp(middle, self.spread_at, np.arange(len(self.spread_at)))
-        below = int(at)
-        above = min(below + 1, len(self.spread_at) - 1)
-        spread = self.spread[below] + (at - below) * (self.spread[above] - self.spread[below])
-        logs = np.clip(middle + spread, MIN_LOG, MAX_LOG)
-        return Prediction(tuple(np.exp(logs).tolist()))
+        return around(level + self.middle(x), self.spread_at, self.spread, scale_of(x[STATED]))
 
     def middle(self, x: Array) -> float:
         """Log-length that the rows said, without the model's own level."""
         raw = float(self.line[0] + self.line[1] * x[SHIPPED]) + score(self.forests, x)
         return float(np.interp(raw, self.knots_at, self.knots))
+
+
+def around(middle: float, spread_at: Array, spread: Array, scale: float) -> Prediction:
+    """Lay the atoms around a log-length; the spread is linear between its levels.
+
+    Shapes: spread_at (levels,), rising; spread (levels, atoms).
+    """
+    middle = min(max(middle, MIN_LOG), MAX_LOG)
+    at = np.interp(middle, spread_at, np.arange(len(spread_at)))
+    below = int(at)
+    above = min(below + 1, len(spread_at) - 1)
+    here = spread[below] + (at - below) * (spread[above] - spread[below])
+    return Prediction(tuple(np.exp(np.clip(middle + scale * here, MIN_LOG, MAX_LOG)).tolist()))
+
+
+#: Spread of what a prompt states with full confidence, of the usual one. The quantiles are taken of
+#: errors in this scale, so that it moves spread between prompts and leaves coverage as it is.
+STATED_SPREAD = 0.4
+
+
+def scale_of(stated: float) -> float:
+    """How much of the usual spread is left where the prompt states its length."""
+    return 1 - (1 - STATED_SPREAD) * stated
 
 
 def score(forests: tuple[Trees, ...], x: Array) -> float:
@@ -152,6 +169,12 @@ def score(forests: tuple[Trees, ...], x: Array) -> float:
 
 def save(tuned: Tuned, manifest: dict[str, Any], out: Path) -> None:
     """Write the artifact; the manifest gets what is needed to read it."""
+    needed, arrays = parts_of(tuned)
+    artifact.save(out, {**manifest, **needed}, arrays)
+
+
+def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
+    """Return what `of_parts` reads: what a manifest says, and the arrays."""
     arrays: artifact.Arrays = {
         **{f"base_{name}": array for name, array in stack.arrays_of(tuned.base).items()},
         "line": tuned.line.astype("<f8"),
@@ -171,12 +194,19 @@ def save(tuned: Tuned, manifest: dict[str, Any], out: Path) -> None:
         "forests": len(tuned.forests),
         "model_levels": tuned.model_levels,
     }
-    artifact.save(out, {**manifest, **needed}, arrays)
+    return needed, arrays
 
 
 def load(directory: Traversable, *, name: str) -> Tuned:
     """Load an artifact. Raises ArtifactError if it is absent, foreign or damaged."""
     manifest, arrays = artifact.load(directory)
+    return of_parts(manifest, arrays, directory, name=name)
+
+
+def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, name: str) -> Tuned:
+    """Build from what `parts_of` gives. Raises ArtifactError if it does not fit together."""
+    if not isinstance(manifest, dict):
+        raise ArtifactError(f"{directory}: not a tuned model")
     if manifest.get("kind") != KIND or manifest.get("features") != COUNT:
         raise ArtifactError(f"{directory}: not a tuned model of {COUNT} features; train it again")
     forests, levels = manifest.get("forests"), manifest.get("model_levels")
@@ -206,9 +236,9 @@ def load(directory: Traversable, *, name: str) -> Tuned:
             name=name,
             manifest=manifest,
         )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+        _check(tuned, directory)
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{directory}: {error} is missing or malformed") from None
-    _check(tuned, directory)
     return tuned
 
 
@@ -222,14 +252,15 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
     sound = (
         buckets > 0
         and buckets & (buckets - 1) == 0
-        and (own is None or own.idf_squared.shape == (buckets,))
+        and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
         and tuned.line.shape == (2,)
-        and tuned.knots.shape == tuned.knots_at.shape
+        and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
         and len(tuned.knots) > 0
         and bool(np.all(np.diff(tuned.knots_at) > 0))
         and bool(np.all(np.diff(tuned.knots) >= 0))
         and tuned.spread.ndim == 2
         and tuned.spread.shape[0] == len(tuned.spread_at) > 0
+        and tuned.spread_at.ndim == 1
         and tuned.spread.shape[1] > 0
         and bool(np.all(np.diff(tuned.spread, axis=1) >= 0))
         and bool(np.all(np.diff(tuned.spread_at) > 0))
@@ -237,7 +268,8 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         and all(
             bool(np.all(np.isfinite(array)))
             for array in (
-                tuned.knots, tuned.spread, *((own.weight, own.idf_squared) if own else ()),
+                tuned.line, tuned.knots_at, tuned.knots, tuned.spread_at, tuned.spread,
+                *((own.weight, own.idf_squared) if own else ()),
             )
         )
     )  # fmt: skip

@@ -1,9 +1,9 @@
 """Answers whose length is known: what a proxy learns from and is measured on.
 
 Rows are JSON lines `{"prompt"|"messages", "output_tokens", "model"?, "tenant"?, "max_tokens"?,
-"finish_reason"?}`, ShareGPT's list of conversations, or LMSYS-Chat-1M's rows. The last two carry
-text and no counts: lengths are then estimated from the characters (`reading.tokens_of`), and a note
-says so.
+"finish_reason"?, "answer"?, "predicted_output_length"?}`, ShareGPT's list of conversations, or
+LMSYS-Chat-1M's rows. The last two carry text and no counts: lengths are then estimated from the
+characters (`reading.tokens_of`), and a note says so.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from lengthwise.core.prediction import Prediction
 from lengthwise.errors import BadInputError
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.predictors.reading import ascii_share_of, cut, tokens_of
@@ -42,6 +43,7 @@ class Answer:
     """One answer: what it answered and its length. `cut`: it ended by a limit, not by itself.
 
     `begun_with`: the first user message of the whole conversation, where this is a later part.
+    `text`: the answer itself, where the row has it. `recorded`: what was predicted at the time.
     """
 
     prompt: Prompt
@@ -49,21 +51,20 @@ class Answer:
     cut: bool = False
     tenant: str = ""
     begun_with: str | None = None
+    text: str | None = None
+    recorded: Prediction | None = None
 
     @property
     def opening(self) -> str:
         """First user message of the conversation, normalised: what a split is made by."""
-        return " ".join((self.begun_with or first_of(self.prompt.messages)).lower().split())
+        if self.begun_with:
+            return _normal(self.begun_with)
+        return opening_of(self.prompt)
 
     @property
     def part(self) -> Part:
         """Side of the split: the same first prompt is always on the same one."""
-        # Not for security: a stable hash, by which published splits can be compared.
-        digest = hashlib.md5(f"v1{self.opening}".encode("utf-8", "replace"), usedforsecurity=False)
-        share = int(digest.hexdigest()[:8], 16) / 2**32
-        if share < TRAIN_SHARE:
-            return "train"
-        return "validation" if share < TRAIN_SHARE + VALIDATION_SHARE else "test"
+        return part_of(self.opening)
 
 
 @dataclass(kw_only=True)
@@ -157,6 +158,11 @@ def _answers_of(row: Any, found: Answers, every_turn: bool) -> list[Answer]:
             begun_with = found.openings.setdefault(whole, first_of(answers[0].prompt.messages))
             answers = [replace(answer, begun_with=begun_with) for answer in answers]
         return answers if every_turn else answers[:1]
+    return [answer_of(row)]
+
+
+def answer_of(row: Any) -> Answer:
+    """Read a row with its count. Raises BadInputError that says what is wrong with it."""
     if isinstance(row, dict) and "output_tokens" not in row:
         raise BadInputError("'output_tokens' is missing")
     reason = fault_in_row(row)
@@ -164,15 +170,44 @@ def _answers_of(row: Any, found: Answers, every_turn: bool) -> list[Answer]:
         raise BadInputError(reason)
     tenant = row.get("tenant") or ""
     if not isinstance(tenant, str):
-        raise BadInputError(f"'tenant' must be text, not {tenant!r}")
-    return [
-        Answer(
-            prompt=prompt_of(row),
-            output_tokens=_length(row["output_tokens"]),
-            cut=_is_cut(row),
-            tenant=tenant,
-        )
-    ]
+        raise BadInputError(f"'tenant' must be text, not {shown(tenant)}")
+    text = row.get("answer")
+    if not isinstance(text, str | None):
+        raise BadInputError(f"'answer' must be text, not {shown(text)}")
+    return Answer(
+        prompt=prompt_of(row),
+        output_tokens=_length(row["output_tokens"]),
+        cut=_is_cut(row),
+        tenant=tenant,
+        text=text,
+        recorded=_recorded(row),
+    )
+
+
+def in_order(rows: Sequence[Answer]) -> list[Answer]:
+    """Put rows in an order of their own, so that a fit does not depend on the file's."""
+    return sorted(
+        rows, key=lambda row: (row.prompt.messages, row.prompt.model, row.output_tokens, row.cut)
+    )
+
+
+def opening_of(prompt: Prompt) -> str:
+    """First user message of a prompt, normalised."""
+    return _normal(first_of(prompt.messages))
+
+
+def part_of(opening: str) -> Part:
+    """Side of the split of conversations that begin so."""
+    # Not for security: a stable hash, by which published splits can be compared.
+    digest = hashlib.md5(f"v1{opening}".encode("utf-8", "replace"), usedforsecurity=False)
+    share = int(digest.hexdigest()[:8], 16) / 2**32
+    if share < TRAIN_SHARE:
+        return "train"
+    return "validation" if share < TRAIN_SHARE + VALIDATION_SHARE else "test"
+
+
+def _normal(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def first_of(messages: Sequence[Message]) -> str:
@@ -183,9 +218,34 @@ def first_of(messages: Sequence[Message]) -> str:
 def _length(value: Any) -> int:
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole or not 1 <= value <= MAX_OUTPUT_TOKENS:
-        shown = repr(value)[:40]
-        raise BadInputError(f"'output_tokens' must be 1 to {MAX_OUTPUT_TOKENS:,}, not {shown}")
+        raise BadInputError(
+            f"'output_tokens' must be 1 to {MAX_OUTPUT_TOKENS:,}, not {shown(value)}"
+        )
     return int(value)
+
+
+def shown(value: Any) -> str:
+    """Show a wrong value, however long it is."""
+    return repr(value)[:40]
+
+
+def _recorded(row: dict[str, Any]) -> Prediction | None:
+    """Read what was predicted at the time: one length, or the three quantiles of a request log."""
+    values: list[Any] = [row.get(name) for name in ("p10", "p50", "p90")]
+    if row.get("predicted_output_length") is not None:
+        values = [row["predicted_output_length"]]
+    if None in values:
+        return None
+    for value in values:
+        if type(value) not in (int, float) or not 0 < value <= MAX_OUTPUT_TOKENS:
+            raise BadInputError(f"a predicted length must be positive, not {shown(value)}")
+    if len(values) == 1:
+        return Prediction.point(values[0])
+    low, middle, high = sorted(values)
+    # Atom 1 of 0 to 10 is the p10, atom 5 the median, atom 9 the p90; linear between.
+    between = [low, *(low + (middle - low) * step / 4 for step in range(5))]
+    above = [middle + (high - middle) * step / 4 for step in range(1, 5)]
+    return Prediction.of([*between, *above, high])
 
 
 def _is_cut(row: dict[str, Any]) -> bool:
@@ -214,7 +274,7 @@ def _turns(entry: dict[str, Any]) -> Iterator[Answer]:
                 prompt = Prompt(
                     messages=tuple(messages), model=model if isinstance(model, str) else ""
                 )
-                yield Answer(prompt=prompt, output_tokens=_estimate(said))
+                yield Answer(prompt=prompt, output_tokens=_estimate(said), text=said)
             messages.append(Message("assistant", said))
         else:
             messages.append(Message("user" if role in HUMAN else "system", said))

@@ -45,7 +45,7 @@ def read(directory: Path) -> dict[str, Any] | None:
 
 def markdown(card: dict[str, Any]) -> str:
     """Lay the card out for people."""
-    data, split, metrics = card["data"], card["split"], card["metrics"]
+    data, metrics = card["data"], card["metrics"]
     lines = [
         f"# A length predictor: tier {card['tier']}, objective {card['objective']}",
         "",
@@ -68,10 +68,8 @@ def markdown(card: dict[str, Any]) -> str:
             "counted so."
         ),
         *(f"- {note}." for note in data["notes"]),
-        (
-            f"- Split by the first prompt: {split['train']:,} train and {split['validation']:,} "
-            f"validation rows were fitted to, {split['test']:,} test rows were not."
-        ),
+        _split_line(card),
+        *_training_lines(card),
         "",
         "## On the test rows",
         "",
@@ -84,4 +82,60 @@ def markdown(card: dict[str, Any]) -> str:
         if value is not None:
             shown = "" if ends is None else f"{ends[0]:,.4g} to {ends[1]:,.4g}"
             lines.append(f"| {title} | {value:,.4g} | {shown} |")
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *_after(card), ""])
+
+
+def _after(card: dict[str, Any]) -> list[str]:
+    """Say what the text so far was worth, of a model that predicts again while answers come."""
+    if "after" not in card:
+        return []
+    if not card["reads_text_so_far"]:
+        return [
+            "",
+            "Too few rows had the text of their answer (`answer`): while an answer comes, only its",
+            "length so far is conditioned on.",
+        ]
+    lines = ["", "While the answer is written, error of the rest in tokens (mean absolute):", ""]
+    lines += ["| tokens written | test rows | by length alone | with the text | p90 covers |"]
+    lines += ["| ---: | ---: | ---: | ---: | ---: |"]
+    lines += [
+        f"| {at['attained']} | {at['rows']:,} | {at['mae_conditioned']:.1f} | {at['mae']:.1f} | "
+        f"{100 * at['coverage_p90']:.1f} % |"
+        for at in card["after"]
+    ]
+    return lines
+
+
+def _split_line(card: dict[str, Any]) -> str:
+    split = card["split"]
+    if "training" in card:
+        return (
+            f"- Split by the first prompt: {split['train']:,} train rows were fitted to, "
+            f"{split['validation']:,} validation rows calibrated on, {split['test']:,} test rows "
+            "only measured on."
+        )
+    return (
+        f"- Split by the first prompt: {split['train']:,} train and {split['validation']:,} "
+        f"validation rows were fitted to, {split['test']:,} test rows were not."
+    )
+
+
+def _training_lines(card: dict[str, Any]) -> list[str]:
+    lines = []
+    if "teacher" in card:
+        told = card["teacher"]
+        lines.append(f"- {told['lessons']:,} more prompts as the model `{told['name']}` says.")
+    if "training" in card:
+        one = card["training"]
+        losses = ", ".join(f"{loss:.4f}" for loss in one["losses"])
+        lines += [
+            "",
+            "## Training",
+            "",
+            (
+                f"- From `{card['base_model']}`: {one['epochs']} epochs in batches of "
+                f"{one['batch_size']}, learning rate {one['learning_rate']:g}, at most "
+                f"{one['max_length']} tokens; loss by epoch {losses}."
+            ),
+        ]
+    return lines

@@ -6,28 +6,25 @@ knots and the spread are made of those predictions: they say what to expect of a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError
-from lengthwise.predictors import targets
-from lengthwise.predictors.features import view
 from lengthwise.predictors.shipped import shipped
-from lengthwise.predictors.stack import atom_shares
 from lengthwise.predictors.tuned import (
     COUNT,
     OWN,
     SHIPPED,
+    STATED,
     WITHOUT_TEXT,
     Tuned,
-    features_of,
     score,
 )
 from lengthwise.proxy import ngrams
+from lengthwise.proxy.calibration import knots_of, spread_of, undo_cuts
 from lengthwise.proxy.forests import OBJECTIVES, Objective, boost
-from lengthwise.proxy.isotonic import rising_knots
+from lengthwise.proxy.table import FOLDS, Lesson, Table, deal, model_levels, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,26 +35,19 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MIN_ROWS = 20
-FOLDS = 5
-ATOMS = 21
-#: Rows behind each level of the spread, and the most levels.
-ROWS_A_LEVEL, MAX_LEVELS = 150, 6
-#: A model named in fewer rows stands nearer to the common level.
-MODEL_SHRINKAGE = 20.0
 CENSOR_ROUNDS = 2
 #: The shipped score is believed as if so many rows, of so much variance, had confirmed it.
 LINE_ROWS, LINE_VARIANCE = 50, 0.5
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """Rows made ready. Shapes: x (rows, COUNT) with its OWN column unset; y, cut, fold (rows,)."""
+class Fitted(NamedTuple):
+    """A model, the log-length it was fitted to, cuts undone and levels taken off, and the levels.
 
-    x: Array
-    bags: ngrams.Bags | None
+    Shapes: log_tokens, level (rows,).
+    """
+
+    model: Tuned
     log_tokens: Array
-    cut: Array
-    fold: Array
     level: Array
 
 
@@ -68,20 +58,44 @@ def fit(
     with_text: bool = True,
     seed: int = 0,
     base: Stack | None = None,
+    lessons: Sequence[Lesson] = (),
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Tuned:
     """Fit a model, from the shipped one or from `base`.
 
-    `with_text` False reads the conversation's history and sizes only. Raises BadInputError where
+    `with_text` False reads the conversation's history and sizes only. `lessons` of a teacher are
+    fitted to as rows are; lengths and spread are the rows' alone. Raises BadInputError where
     nothing can be learnt, ConfigError for an unknown objective, MissingExtraError without lightgbm.
     """
+    return fit_to(
+        rows,
+        objective=objective,
+        with_text=with_text,
+        seed=seed,
+        base=base,
+        lessons=lessons,
+        on_step=on_step,
+    ).model
+
+
+def fit_to(
+    rows: Sequence[Answer],
+    *,
+    objective: Objective = "regression",
+    with_text: bool = True,
+    seed: int = 0,
+    base: Stack | None = None,
+    lessons: Sequence[Lesson] = (),
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Fitted:
+    """Fit as `fit` does; return also what was fitted to."""
     if objective not in OBJECTIVES:
         raise ConfigError.unknown("objective", objective, OBJECTIVES)
-    _check([row.output_tokens for row in rows if not row.cut], len(rows))
+    check_lengths(rows)
     base = base or shipped()
     on_step("reading the prompts")
-    levels, level = _model_levels(rows)
-    table = _table(rows, base, level, seed)
+    levels, level = model_levels(rows)
+    table = table_of(rows, lessons, base, level, seed)
     return _fit(table, base, objective, levels, with_text=with_text, seed=seed, on_step=on_step)
 
 
@@ -104,10 +118,11 @@ def fit_features(matrix: Array, output_tokens: Array, cut: Array, base: Stack) -
         bags=None,
         log_tokens=np.log(np.maximum(tokens, 1.0)),
         cut=cut,
-        fold=_deal(group.reshape(-1), 0),
+        fold=deal(group.reshape(-1), 0),
         level=np.zeros(len(tokens)),
+        real=np.ones(len(tokens), dtype=bool),
     )
-    return _fit(table, base, "regression", {})
+    return _fit(table, base, "regression", {}).model
 
 
 def _fit(
@@ -119,25 +134,27 @@ def _fit(
     with_text: bool = True,
     seed: int = 0,
     on_step: Callable[[str], None] = lambda _: None,
-) -> Tuned:
+) -> Fitted:
     y, own = table.log_tokens - table.level, None
+    limit, real = y, np.flatnonzero(table.real)
     knots: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
-    line, said = np.zeros(2), np.zeros(len(table.cut))
+    line, said, middle = np.zeros(2), np.zeros(len(y)), np.zeros(len(y))
     for last in range(CENSOR_ROUNDS if table.cut.any() else 1):
         on_step("n-grams" if with_text else "history")
         x, own = _with_own(table, y, with_text=with_text)
         on_step(f"trees, held out in {FOLDS} folds")
-        line = _line(x[:, SHIPPED], y, objective)
+        line = _line(x[real, SHIPPED], y[real], objective)
         said = line[0] + line[1] * x[:, SHIPPED]
-        raw = said + _out_of_fold(x, y - said, table.fold, objective, seed)
-        knots = _knots(raw, y, objective)
+        raw = said + _out_of_fold(x, y - said, table, objective, seed)
+        knots = knots_of(raw[real], y[real], objective)
         middle = np.interp(raw, *knots)
-        if last + 1 < CENSOR_ROUNDS:
-            y = _undo_cuts(table, y, middle)
+        if last + 1 < CENSOR_ROUNDS and table.cut.any():
+            y = y.copy()
+            y[real] = undo_cuts(y[real], limit[real], middle[real], table.cut[real])
     on_step("trees, all rows")
-    forests = boost(x, y - said, objective, seed)
-    spread_at, spread = _spread(middle, y, table.level)
-    return Tuned(
+    forests = boost(x, y - said, objective, seed, from_log=table.bags is None)
+    spread_at, spread = spread_of(middle[real], y[real], x[real, STATED], table.level[real])
+    model = Tuned(
         base=base,
         own=own,
         line=line,
@@ -148,6 +165,12 @@ def _fit(
         spread=spread,
         model_levels=levels,
     )
+    return Fitted(model, y[real], table.level[real])
+
+
+def check_lengths(rows: Sequence[Answer]) -> None:
+    """Raise BadInputError if these rows teach nothing: too few, all cut off, all of one length."""
+    _check([row.output_tokens for row in rows if not row.cut], len(rows))
 
 
 def _check(whole: Sequence[float], rows: int) -> None:
@@ -159,49 +182,6 @@ def _check(whole: Sequence[float], rows: int) -> None:
         raise BadInputError("every answer was cut off: no length is known")
     if len(lengths) == 1:
         raise BadInputError(f"every answer has {lengths.pop():g} tokens: there is nothing to learn")
-
-
-def _table(rows: Sequence[Answer], base: Stack, level: Array, seed: int) -> Table:
-    x = np.empty((len(rows), COUNT))
-    words: list[list[str]] = []
-    for number, one in enumerate(rows):
-        seen = view(one.prompt)
-        x[number] = features_of(one.prompt, seen, base, None)
-        words.append(seen.reading.words)
-    openings: dict[str, int] = {}
-    group = np.array([openings.setdefault(one.opening, len(openings)) for one in rows])
-    return Table(
-        x=x,
-        bags=ngrams.Bags(words),
-        log_tokens=np.log([one.output_tokens for one in rows]),
-        cut=np.array([one.cut for one in rows]),
-        fold=_deal(group, seed),
-        level=level,
-    )
-
-
-def _deal(group: Array, seed: int) -> Array:
-    """Deal rows into folds, one group's into one where there are groups enough. Shape (rows,)."""
-    groups = int(group.max()) + 1
-    dealt = np.random.default_rng(seed).permutation(groups) % FOLDS
-    return dealt[group] if groups >= FOLDS else np.arange(len(group)) % FOLDS
-
-
-def _model_levels(rows: Sequence[Answer]) -> tuple[dict[str, float], Array]:
-    """How much longer than all rows each named model answers, in logs, drawn towards 0."""
-    logs = np.log([one.output_tokens for one in rows])
-    names: dict[str, list[int]] = {}
-    for number, one in enumerate(rows):
-        if one.prompt.model:
-            names.setdefault(one.prompt.model, []).append(number)
-    level = np.zeros(len(rows))
-    if len(names) < 2:
-        return {}, level
-    levels = {}
-    for name, at in sorted(names.items()):
-        levels[name] = float((logs[at] - logs.mean()).sum() / (len(at) + MODEL_SHRINKAGE))
-        level[at] = levels[name]
-    return levels, level
 
 
 def _line(shipped: Array, y: Array, objective: Objective) -> Array:
@@ -233,7 +213,7 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
         x[:, hidden] = 0.0
         return x, None
     shipped = x[:, SHIPPED]
-    scale = _line(shipped, y, "regression")
+    scale = _line(shipped[table.real], y[table.real], "regression")
     rest = y - scale[0] - scale[1] * shipped  # what the shipped score leaves unsaid
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
@@ -243,45 +223,13 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
     return x, ngrams.fit(table.bags, rest)
 
 
-def _out_of_fold(x: Array, y: Array, fold: Array, objective: Objective, seed: int) -> Array:
+def _out_of_fold(x: Array, y: Array, table: Table, objective: Objective, seed: int) -> Array:
+    """Predict each measured row by trees that have not seen its fold; 0 for a teacher's."""
     raw = np.zeros(len(y))
     for k in range(FOLDS):
-        inside, outside = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        inside = np.flatnonzero(table.fold != k)
+        outside = np.flatnonzero((table.fold == k) & table.real)
         if len(inside) and len(outside):
-            forests = boost(x[inside], y[inside], objective, seed)
+            forests = boost(x[inside], y[inside], objective, seed, from_log=table.bags is None)
             raw[outside] = [score(forests, row) for row in x[outside]]
     return raw
-
-
-def _knots(raw: Array, y: Array, objective: Objective) -> tuple[Array, Array]:
-    """Turn a score into a log-length: as it is for what says lengths, isotonic for the others."""
-    if objective in ("regression", "quantile"):
-        low, high = float(raw.min()) - 20, float(raw.max()) + 20
-        return np.array([low, high]), np.array([low, high])
-    return rising_knots(raw, y)
-
-
-def _undo_cuts(table: Table, y: Array, middle: Array) -> Array:
-    """Put E[log n | log n > cut] where an answer was cut off (Tobin 1958)."""
-    sigma = float(np.std((y - middle)[~table.cut])) or 1.0
-    limit = table.log_tokens - table.level
-    out = y.copy()
-    out[table.cut] = targets.beyond(limit[table.cut], middle[table.cut], sigma)
-    return out
-
-
-def _spread(middle: Array, y: Array, level: Array) -> tuple[Array, Array]:
-    """Quantiles of log(length / prediction) held out, at several predicted levels.
-
-    Shapes: (levels,), (levels, ATOMS).
-    """
-    error = y - middle
-    share = atom_shares(ATOMS)
-    order = np.argsort(middle + level, kind="stable")
-    parts = np.array_split(order, min(MAX_LEVELS, max(1, len(y) // ROWS_A_LEVEL)))
-    at: dict[float, Array] = {}
-    for part in parts:
-        # With few rows a quantile must lie further out to cover as promised (split conformal).
-        conformal = np.minimum(share * (len(part) + 1) / len(part), 1.0)
-        at[float(np.median((middle + level)[part]))] = np.quantile(error[part], conformal)
-    return np.array(sorted(at)), np.array([at[one] for one in sorted(at)])

@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 import lengthwise.predictors
-from lengthwise.predictors import load_predictor
+from lengthwise.core.prediction import Prediction
+from lengthwise.errors import BadInputError
+from lengthwise.predictors import load_chosen
+from lengthwise.predictors.names import Choice, Told, parse
+from lengthwise.predictors.told import told_lengths
 from lengthwise.proxy import card, picture
 from lengthwise.proxy.answers import read_answers
 from lengthwise.proxy.evaluation import evaluate, model_bytes
@@ -21,6 +26,8 @@ from lengthwise.report.files import write_atomically
 from lengthwise.report.progress import bar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lengthwise.proxy.answers import Answer, Answers
 
 RESAMPLES = 200
@@ -42,10 +49,13 @@ class EvaluateOptions:
 def run_evaluation(options: EvaluateOptions) -> dict[str, Any]:
     """Measure, show the table, save; return what was found."""
     console = Console(stderr=True)
-    predictor = load_predictor(options.predictor)
+    choice = parse(options.predictor)
+    needs_prompts = choice.named is None or choice.named.told is Told.PROMPT
+    loaded = load_chosen(choice) if needs_prompts and choice.name != "constant" else None
     answers = read_answers(options.dataset_path, skip_bad_rows=options.skip_bad_rows)
     say_what_was_read(answers, console)
     rows = _rows(options, answers, console)
+    predictor = _standing(choice, rows, options) if loaded is None else loaded
     done = [0]
 
     def count() -> None:
@@ -82,6 +92,22 @@ def run_evaluation(options: EvaluateOptions) -> dict[str, Any]:
         picture.draw(said, options.save_plot, title=f"{options.predictor} on {result['dataset']}")
         click.echo(f"Saved {options.save_plot}")
     return result
+
+
+def _standing(choice: Choice, rows: Sequence[Answer], options: EvaluateOptions) -> list[Prediction]:
+    """Return what is told of rows whose lengths are known. Raises BadInputError naming a row."""
+    if choice.name == "recorded":
+        found = [row.recorded for row in rows if row.recorded is not None]
+        if len(found) < len(rows):
+            lacking = next(n for n, row in enumerate(rows, 1) if row.recorded is None)
+            raise BadInputError(
+                f"{options.dataset_path}: answer {lacking} has no predicted_output_length (nor "
+                "the p10, p50 and p90 of a request log)"
+            )
+        return found
+    truth = np.array([row.output_tokens for row in rows], dtype=np.float64)
+    lengths = told_lengths(choice, truth, seed=options.seed)
+    return [] if lengths is None else [Prediction.point(tokens) for tokens in lengths.tolist()]
 
 
 def directory_of(predictor: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from lengthwise.predictors.reading import ascii_share_of, cut, tokens_of
 from lengthwise.proxy.figures import INTERVAL, Said, coverage, measure, tau
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from lengthwise.core.prediction import Prediction
@@ -41,17 +42,20 @@ def run(
         predictions.append(prediction)
         seconds.append(best)
         on_row()
-    said = Said.of(
+    return _said(predictions, rows), seconds
+
+
+def _said(predictions: Sequence[Prediction], rows: Sequence[Answer]) -> Said:
+    return Said.of(
         predictions,
         [row.output_tokens for row in rows],
         [prompt_tokens(row.prompt) for row in rows],
         [row.cut for row in rows],
     )
-    return said, seconds
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Predictor | Sequence[Prediction],
     rows: Sequence[Answer],
     *,
     resamples: int = 200,
@@ -61,10 +65,15 @@ def evaluate(
 ) -> tuple[dict[str, Any], Said]:
     """Return every figure with its interval, and what was said.
 
-    Where answers were cut off, rank agreement and coverage are given without them too: what is only
-    known to be longer than its cut is counted in the others as that long.
+    Predictions that stand already, one a row, took no time: their latency is null. Where answers
+    were cut off, rank agreement and coverage are given without them too: what is only known to be
+    longer than its cut is counted in the others as that long.
     """
-    said, seconds = run(predictor, rows, on_row=on_row)
+    seconds: list[float] = []
+    if isinstance(predictor, Sequence):
+        said = _said(predictor, rows)
+    else:
+        said, seconds = run(predictor, rows, on_row=on_row)
     found: dict[str, Any] = {"rows": len(rows), "cut_rows": int(said.cut.sum())}
     found |= measure(said, resamples=resamples, seed=seed, on_step=on_resample)
     if said.cut.any() and not said.cut.all():
@@ -76,7 +85,10 @@ def evaluate(
 
 
 def latency(seconds: Sequence[float], *, seed: int = 0, resamples: int = 100) -> dict[str, Any]:
-    """Median and p99 of one prediction, microseconds, with bootstrap intervals."""
+    """Median and p99 of one prediction, microseconds, with bootstrap intervals; or null."""
+    if not seconds:
+        empty = ("latency_us_p50", "latency_us_p99")
+        return {f"{name}{tail}": None for name in empty for tail in ("", "_interval")}
     us = np.array(seconds) * 1e6
     rng = np.random.default_rng(seed)
     drawn = np.quantile(us[rng.integers(0, len(us), (resamples, len(us)))], (0.5, 0.99), axis=1)
@@ -96,10 +108,10 @@ def prompt_tokens(prompt: Prompt) -> float:
 
 
 def model_bytes(directory: Path) -> int:
-    """Size of what a model needs on disk: the files that its loader reads."""
+    """Size of what a model needs on disk: the files that its loader reads, at any depth."""
     needed = (".json", ".safetensors", ".onnx")
     return sum(
         file.stat().st_size
-        for file in directory.iterdir()
+        for file in directory.rglob("*")
         if file.suffix in needed and file.name != "card.json"
     )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lengthwise.errors import MissingExtraError
 from lengthwise.predictors.trees import Trees
-from lengthwise.predictors.tuned import NAMES, OWN
+from lengthwise.predictors.tuned import NAMES
+from lengthwise.proxy.objectives import OBJECTIVES, Objective
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["OBJECTIVES", "Objective", "boost"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-Objective = Literal["regression", "classes", "ordinal", "ranking", "pairwise", "quantile"]
-OBJECTIVES: tuple[Objective, ...] = (
-    "regression", "classes", "ordinal", "ranking", "pairwise", "quantile",
-)  # fmt: skip
 #: Classes end at these quantiles of the lengths (the SSJF paper's).
 CLASS_ENDS = (0.25, 0.5, 0.75, 0.99)
 #: Rankers compare within groups of so many rows.
@@ -23,16 +25,25 @@ GROUP_ROWS = 128
 FEW_ROWS = 4000
 
 
-def boost(x: Array, y: Array, objective: Objective, seed: int) -> tuple[Trees, ...]:
-    """Boost trees on x (rows, COUNT) to say y (rows,), log tokens, in the way of an objective.
+def boost(
+    x: Array,
+    y: Array,
+    objective: Objective,
+    seed: int,
+    *,
+    names: Sequence[str] = NAMES,
+    from_log: bool = False,
+) -> tuple[Trees, ...]:
+    """Boost trees on x (rows, names) to say y (rows,), log tokens, in the way of an objective.
 
-    One forest, or one a class. Raises MissingExtraError without lightgbm.
+    One forest, or one a class. `from_log`: x is of the request log, without the rows' own words.
+    Raises MissingExtraError without lightgbm.
     """
     try:
         import lightgbm  # noqa: PLC0415  # an extra: training only
     except ImportError:
         raise MissingExtraError("training the cheap tier", "learn") from None
-    rounds, params = _shape(len(y), own_words=bool(np.any(x[:, OWN])))
+    rounds, params = _shape(len(y), at_random=from_log and len(y) < FEW_ROWS)
     label, extra = _labels(y, objective)
     order, group = np.arange(len(y)), None
     if objective in ("ranking", "pairwise"):
@@ -43,7 +54,7 @@ def boost(x: Array, y: Array, objective: Objective, seed: int) -> tuple[Trees, .
         x[order],
         label[order],
         group=group,
-        feature_name=list(NAMES),
+        feature_name=list(names),
         params={"verbosity": -1, "feature_pre_filter": False},
     )
     booster = lightgbm.train({**params, **extra, "seed": seed}, data, num_boost_round=rounds)
@@ -72,13 +83,12 @@ def _labels(y: Array, objective: Objective) -> tuple[Array, dict[str, Any]]:
     return grade, {"objective": name, "label_gain": list(range(31))}
 
 
-def _shape(rows: int, *, own_words: bool) -> tuple[int, dict[str, Any]]:
+def _shape(rows: int, *, at_random: bool) -> tuple[int, dict[str, Any]]:
     """Choose the size of the forest by the number of rows, and how its thresholds are found.
 
     Few rows of a log tell little, of many features: thresholds are drawn at random (Geurts 2006),
     because the best ones are mostly chance. Not so where a line of the rows' own words speaks.
     """
-    at_random = rows < FEW_ROWS and not own_words
     few = min(max(rows // 5, 45), 180) if at_random else min(max(rows // 8, 30), 120)
     leaves, least, rate, rounds = next(
         values

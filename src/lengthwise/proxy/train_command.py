@@ -2,82 +2,160 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from rich.console import Console
 
-from lengthwise.errors import BadInputError, ConfigError
-from lengthwise.predictors import tuned
+from lengthwise.errors import BadInputError, ConfigError, MissingExtraError
+from lengthwise.predictors import load_predictor
 from lengthwise.proxy import card, cheap
-from lengthwise.proxy.answers import Answers, read_answers
+from lengthwise.proxy.answers import Answers, in_order, read_answers
+from lengthwise.proxy.distill import Taught, taught_from
 from lengthwise.proxy.evaluation import evaluate, model_bytes
-from lengthwise.proxy.forests import OBJECTIVES, Objective
+from lengthwise.proxy.neural.recipe import Wishes
+from lengthwise.proxy.objectives import objective_of
 from lengthwise.proxy.publish import check_output, published
+from lengthwise.proxy.tiers import find_tier, fit_tier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
+    from lengthwise.predictors.base import Predictor
     from lengthwise.proxy.answers import Answer
 
 #: Under so many test rows a figure is noise, and the card says so instead.
 MIN_TEST_ROWS = 10
 LISTED_ROWS = 20
-TIERS = {
-    "cheap": "text, history and the shipped model's score under boosted trees; numpy at run time",
-    "history": "the same without any text: sizes and the conversation's earlier answers only",
-}
+BY_LENGTH_ALONE = (
+    "too few rows had the text of their answer ('answer'): while an answer comes, only its length "
+    "so far is conditioned on"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What `train` was asked for."""
+    """What `train` was asked for. `wishes`: of a fine-tuned encoder, and the objective of any."""
 
     dataset_path: Path
     output: Path
     tier: str = "cheap"
-    objective: str = "regression"
+    wishes: Wishes = field(default_factory=Wishes)
     skip_bad_rows: bool = False
     seed: int = 0
+    resume: bool = False
+    teacher: str | None = None
+    unlabelled: Path | None = None
+
+
+class Trained(NamedTuple):
+    """A model, how it is written, what the card says of its training, what it was fitted to."""
+
+    model: Predictor
+    save: Callable[[Path], None]
+    about: dict[str, Any]
+    fitted_to: Sequence[Answer]
 
 
 def run_training(options: TrainOptions) -> dict[str, Any]:
     """Train, measure on rows held out, publish; return the card."""
     console = Console(stderr=True)
-    if options.tier not in TIERS:
-        raise ConfigError.unknown("tier", options.tier, TIERS)
+    check_options(options)
     check_output(options.output)
-    with console.status("reading rows") as status:
+    with console.status("reading rows"):
         answers = read_answers(options.dataset_path, skip_bad_rows=options.skip_bad_rows)
-        say_what_was_read(answers, console)
-        fitted_to = answers.of("train", "validation")
-        if not fitted_to:
-            raise BadInputError(f"{answers.source}: every row fell on the test side; give more")
-        model = cheap.fit(
-            fitted_to,
-            objective=objective_of(options.objective),
-            with_text=options.tier != "history",
-            seed=options.seed,
-            on_step=status.update,
-        )
-        status.update("measuring on rows held out")
+    say_what_was_read(answers, console)
+    if find_tier(options.tier).is_fine_tuned:
+        from lengthwise.proxy.neural.command import train_encoder  # noqa: PLC0415  # torch behind it
+
+        trained = train_encoder(options, answers, console)
+    else:
+        trained = _train_at_once(options, answers, console)
+    with console.status("measuring on rows held out"):
         test = answers.of("test")
         metrics = None
         if len(test) >= MIN_TEST_ROWS:
-            metrics, _ = evaluate(model, test, seed=options.seed)
+            metrics, _ = evaluate(trained.model, test, seed=options.seed)
+        remarks = find_tier(options.tier).remarks(trained.model, test)
+    about = {**_about(options, answers, trained.fitted_to), **trained.about, **remarks}
     with published(options.output) as directory:
-        about = _about(options, answers, fitted_to)
-        tuned.save(model, {"tier": options.tier, "objective": options.objective}, directory)
+        trained.save(directory)
         if metrics is not None:
             metrics["model_bytes"] = model_bytes(directory)
         about["metrics"] = metrics
         card.write(directory, about)
+    shutil.rmtree(checkpoint_of(options.output), ignore_errors=True)
     console.print(_summary(about), highlight=False, markup=False, soft_wrap=True)
+    if about.get("reads_text_so_far") is False:
+        console.print(BY_LENGTH_ALONE, highlight=False, markup=False, soft_wrap=True)
     click.echo(f"Saved {options.output}")
     return about
+
+
+def check_options(options: TrainOptions) -> None:
+    """Refuse an unknown tier and options that the tier would not look at, by name."""
+    tier = find_tier(options.tier)
+    chosen = [name for name in options.wishes.given() if name != "objective"]
+    chosen += ["resume"] if options.resume else []
+    if chosen and not tier.is_fine_tuned:
+        raise ConfigError(
+            f"--{chosen[0].replace('_', '-')} is of a fine-tuned encoder (--tier neural or ssjf), "
+            f"not of --tier {options.tier}"
+        )
+    if (options.teacher is None) != (options.unlabelled is None):
+        raise ConfigError("--teacher DIR and --unlabelled FILE go together")
+    if options.teacher is not None and options.tier != "cheap":
+        raise ConfigError(f"--teacher teaches --tier cheap, not --tier {options.tier}")
+    if options.wishes.objective is not None:
+        tier.check(options.wishes.objective)
+    if not tier.is_fine_tuned and not tier.is_installed:  # said before a large file is read
+        raise MissingExtraError(f"training the {tier.name} tier", str(tier.extra))
+
+
+def checkpoint_of(output: Path) -> Path:
+    """Where an interrupted training of this output stands."""
+    return output.with_name(f"{output.name}.checkpoint")
+
+
+def _train_at_once(options: TrainOptions, answers: Answers, console: Console) -> Trained:
+    fitted_to = answers.of("train", "validation")
+    if not fitted_to:
+        raise BadInputError(f"{answers.source}: every row fell on the test side; give more")
+    tier, objective = (
+        find_tier(options.tier),
+        objective_of(options.wishes.objective or "regression"),
+    )
+    taught = Taught([], 0, 0)
+    about: dict[str, Any] = {"objective": objective}
+    if options.teacher is not None and options.unlabelled is not None:
+        taught = taught_from(options.unlabelled, load_predictor(options.teacher))
+        about["teacher"] = {"name": Path(options.teacher).name, "lessons": len(taught.lessons)}
+        line = (
+            f"{len(taught.lessons):,} lessons of {options.teacher}; left out: "
+            f"{taught.test_side:,} of the test side, {taught.doubles:,} doubles"
+        )
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    model: Predictor
+    with console.status("training") as status:
+        if taught.lessons:
+            model = cheap.fit(
+                in_order(fitted_to),
+                objective=objective,
+                seed=options.seed,
+                lessons=taught.lessons,
+                on_step=status.update,
+            )
+        else:
+            model = fit_tier(
+                tier, fitted_to, objective=objective, seed=options.seed, on_step=status.update
+            )
+    save = partial(tier.save, model, {"tier": tier.name, "objective": objective})
+    return Trained(model, save, about, fitted_to)
 
 
 def say_what_was_read(answers: Answers, console: Console) -> None:
@@ -91,20 +169,11 @@ def say_what_was_read(answers: Answers, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def objective_of(name: str) -> Objective:
-    """Check the name of an objective. Raises ConfigError naming the nearest."""
-    for known in OBJECTIVES:
-        if known == name:
-            return known
-    raise ConfigError.unknown("objective", name, OBJECTIVES)
-
-
 def _about(options: TrainOptions, answers: Answers, fitted_to: Sequence[Answer]) -> dict[str, Any]:
     parts = {part: len(answers.of(part)) for part in ("train", "validation", "test")}
     return {
         "tier": options.tier,
-        "objective": options.objective,
-        "base_model": "default",
+        "base_model": find_tier(options.tier).base_model,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": options.seed,
         "data": {

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lengthwise.core.admission import ADMISSION
 from lengthwise.errors import ConfigError
 from lengthwise.report.summary import parse_goodput, parse_percentiles
 from lengthwise.sim import Batching, JobEngine
 from lengthwise.sim.engine_file import load_engine
-from lengthwise.study.server import ADMISSION, Iterations, Jobs
+from lengthwise.study.server import Iterations, Jobs
 from lengthwise.study.source import Pace, Source
 
 if TYPE_CHECKING:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError
-from lengthwise.predictors import load_predictor
+from lengthwise.predictors import load_chosen
 from lengthwise.predictors.base import Message, Prompt
+from lengthwise.predictors.iterative import reads_text, repredicting, unfold
+from lengthwise.predictors.names import DIRECTORY, Choice, Told, forms, parse
+from lengthwise.predictors.told import told_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,17 +22,22 @@ if TYPE_CHECKING:
     from lengthwise.core.prediction import Prediction
     from lengthwise.workloads.recording import Recording
 
-CHOICES = ("oracle", "noisy:SIGMA", "bucket:K", "constant", "recorded", "default", "a directory")
 _RECORDED = "predicted_output_length"
+#: What can be told of a trace without prompts: the mean of its lengths, or more of the truth.
+WITHOUT_PROMPTS = (*(form for form in forms((Told.LENGTHS,)) if form != DIRECTORY), "constant")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """Predictions by the name that reports know them by; `tokens` are their means."""
+    """Predictions by the name that reports know them by; `tokens` are their means.
+
+    `without_text`: rows whose answer the predictor would have read while it is written, and cannot.
+    """
 
     name: str
     tokens: NDArray[np.float64]
     distributions: Sequence[Prediction] | None = None
+    without_text: int = 0
 
 
 def predict(
@@ -45,19 +52,13 @@ def predict(
     Default: what the trace recorded, else the proxy on its prompts. `progress` hears how many
     prompts are done. Raises ConfigError naming the choices, BadInputError naming a row.
     """
-    truth = recording.output_length.astype(float)
-    name, _, parameter = (_default(recording) if spec is None else spec).partition(":")
-    if name == "oracle" and not parameter:
-        return Predicted(name="oracle", tokens=truth)
-    if name == "constant" and not parameter:
-        return Predicted(name="constant", tokens=np.full(len(truth), truth.mean()))
-    if name == "noisy":
-        return Predicted(name=f"noisy:{parameter}", tokens=_noisy(truth, parameter, seed))
-    if name == "bucket":
-        return Predicted(name=f"bucket:{parameter}", tokens=_bucketed(truth, parameter))
-    if name == "recorded" and not parameter:
-        return Predicted(name="recorded", tokens=_recorded(recording))
-    return _by_model(recording, spec or name, progress)
+    choice = parse(_default(recording) if spec is None else spec)
+    if choice.name == "recorded":
+        return Predicted(name=choice.spec, tokens=_recorded(recording))
+    tokens = told_lengths(choice, recording.output_length.astype(float), seed=seed)
+    if tokens is not None:
+        return Predicted(name=choice.spec, tokens=tokens)
+    return _by_model(recording, choice, progress)
 
 
 def _default(recording: Recording) -> str:
@@ -67,29 +68,8 @@ def _default(recording: Recording) -> str:
         return "default"
     raise ConfigError(
         f"{recording.source} has neither predictions nor prompts to predict from; say what "
-        f"policies are told with --predictor (one of {', '.join(CHOICES[:4])})"
+        f"policies are told with --predictor (one of {', '.join(WITHOUT_PROMPTS)})"
     )
-
-
-def _noisy(truth: NDArray[np.float64], parameter: str, seed: int) -> NDArray[np.float64]:
-    """Multiply by a log-normal factor of median 1: exp(sigma x a standard normal)."""
-    sigma = _number(parameter)
-    if not (sigma >= 0 and math.isfinite(sigma)):
-        raise ConfigError(f"--predictor noisy:SIGMA takes a number of at least 0: {parameter!r}")
-    generator = np.random.default_rng([seed, 0x0151])
-    exponent = np.clip(sigma * generator.standard_normal(len(truth)), -10.0, 10.0)
-    return truth * np.exp(exponent)
-
-
-def _bucketed(truth: NDArray[np.float64], parameter: str) -> NDArray[np.float64]:
-    """Cut the true lengths at their k-quantiles and tell the mean of each class."""
-    classes = _number(parameter)
-    if not (classes >= 1 and classes == math.floor(classes)):
-        raise ConfigError(f"--predictor bucket:K takes a whole number of classes: {parameter!r}")
-    edges = np.unique(np.quantile(truth, np.arange(1, int(classes)) / classes))
-    of = np.searchsorted(edges, truth, side="left")
-    _, which = np.unique(of, return_inverse=True)
-    return (np.bincount(which, weights=truth) / np.bincount(which))[which]
 
 
 def _recorded(recording: Recording) -> NDArray[np.float64]:
@@ -103,32 +83,33 @@ def _recorded(recording: Recording) -> NDArray[np.float64]:
     return np.array(column, dtype=float)
 
 
-def _by_model(recording: Recording, spec: str, progress: Callable[[int], None]) -> Predicted:
-    names = {choice.partition(":")[0] for choice in CHOICES}
-    if spec != "default" and ("/" not in spec and "\\" not in spec) and spec not in names:
-        from pathlib import Path  # noqa: PLC0415  # only to tell a directory from a slip
-
-        if not Path(spec).is_dir():
-            raise ConfigError.unknown("--predictor", spec, CHOICES)
+def _by_model(recording: Recording, choice: Choice, progress: Callable[[int], None]) -> Predicted:
+    """Ask a predictor that reads prompts; one that also reads the text so far, at every window."""
     prompts, turns = (recording.extras.get(name) for name in ("prompt", "messages"))
     if prompts is None and turns is None:
         raise ConfigError(
-            f"--predictor {spec} reads prompts, and {recording.source} has none "
-            f"(choose from {', '.join(CHOICES[:5])})"
+            f"--predictor {choice.spec} reads prompts, and {recording.source} has none "
+            f"(choose from {', '.join(WITHOUT_PROMPTS)}, recorded)"
         )
-    models = recording.extras.get("model")
-    predictor = load_predictor(spec)
+    models, answers = (recording.extras.get(name) for name in ("model", "answer"))
+    predictor = repredicting(load_chosen(choice), name=choice.spec)
+    outputs = recording.output_length.tolist()
     distributions: list[Prediction] = []
+    without_text = 0
     for row in range(len(recording)):
         messages = _messages(prompts[row] if prompts else None, turns[row] if turns else None)
         if messages is None:
             where = f"{recording.source}, {recording.unit} {recording.places[row]}"
             raise BadInputError(f"{where}: no prompt, which other rows have")
-        model = (models[row] if models else None) or ""
-        distributions.append(predictor.predict(Prompt(messages=messages, model=model)))
+        prompt = Prompt(messages=messages, model=(models[row] if models else None) or "")
+        answer = answers[row] if answers else None
+        without_text += answer is None and reads_text(predictor)
+        distributions.append(unfold(predictor, prompt, answer, outputs[row]))
         progress(row + 1)
     means = np.array([distribution.mean for distribution in distributions])
-    return Predicted(name=spec, tokens=means, distributions=distributions)
+    return Predicted(
+        name=choice.spec, tokens=means, distributions=distributions, without_text=without_text
+    )
 
 
 def _messages(prompt: str | None, turns: Sequence[object] | None) -> tuple[Message, ...] | None:
@@ -137,10 +118,3 @@ def _messages(prompt: str | None, turns: Sequence[object] | None) -> tuple[Messa
             Message(getattr(turn, "role", "user"), getattr(turn, "content", "")) for turn in turns
         )
     return None if prompt is None else (Message("user", prompt),)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

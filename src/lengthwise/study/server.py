@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from lengthwise.core.admission import AdmissionRule, PastFuture, ReserveMax
+from lengthwise.core.admission import ADMISSION
 from lengthwise.errors import ConfigError
 from lengthwise.sim import Engine, JobEngine, simulate_jobs
 from lengthwise.sim.iteration_server import IterationServer
@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 
     from lengthwise.core.policy import Policy
     from lengthwise.sim import Result, Trace
-
-ADMISSION: dict[str, Callable[[], AdmissionRule] | None] = {
-    "greedy": None,
-    "reserve-max": ReserveMax,
-    "past-future": PastFuture,
-}
 
 
 class Server(Protocol):

@@ -12,7 +12,7 @@ from lengthwise.report.files import write_atomically, written_whole
 from lengthwise.report.progress import bar, console_for_tables
 from lengthwise.report.simulated import column_of
 from lengthwise.report.table import cells_of, rich_table, side_by_side
-from lengthwise.study.notices import NO_QUEUE, of_recording
+from lengthwise.study.notices import NO_QUEUE, of_predicted, of_recording
 from lengthwise.study.predictions import predict
 from lengthwise.study.runs import Workload, check_policies, run_figures, run_policy
 from lengthwise.study.save import as_json, check_writable, skipped_rows, write_rows
@@ -44,7 +44,7 @@ def run_simulation(study: Study, pace: Pace, outputs: Outputs) -> None:
     workload = load_workload(study, pace)
     trace = workload.trace()
     console, notes = console_for_tables(), Console(stderr=True)
-    for notice in of_recording(workload.recording):
+    for notice in (*of_recording(workload.recording), *of_predicted(workload.predicted)):
         notes.print(notice, highlight=False, markup=False, soft_wrap=True)
     runs: list[dict[str, Any]] = []
     with written_whole(outputs.rows) if outputs.rows else nullcontext() as stream:

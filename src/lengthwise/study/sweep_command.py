@@ -19,7 +19,7 @@ from lengthwise.report.sweep import KNEE, in_order, knee, narrower, sweep_cells
 from lengthwise.report.sweep_plot import draw_sweep
 from lengthwise.report.table import rich_table
 from lengthwise.study.journal import Journal, sweep_id
-from lengthwise.study.notices import NO_QUEUE, of_recording
+from lengthwise.study.notices import NO_QUEUE, of_predicted, of_recording
 from lengthwise.study.runs import Workload, run_figures, run_policy
 from lengthwise.study.save import as_json, check_writable, skipped_rows
 from lengthwise.study.simulate_command import load_workload
@@ -82,7 +82,7 @@ def run_sweep(
     if math.isinf(offered_rate(loads[0].arrivals(workload.recording))):
         raise ConfigError("all requests arrive at once: a sweep needs --request-rates")
     notes = Console(stderr=True)
-    for notice in of_recording(workload.recording):
+    for notice in (*of_recording(workload.recording), *of_predicted(workload.predicted)):
         notes.print(notice, highlight=False, markup=False, soft_wrap=True)
     settings = {
         "server": study.server.settings(),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lengthwise.errors import ConfigError
 from lengthwise.systems import (
     edf,
+    elis,
     fastserve,
     fcfs,
     gittins,
@@ -36,6 +37,7 @@ SYSTEMS: tuple[System, ...] = tuple(
         sjf,
         prompt_sjf,
         srpt,
+        elis,
         gittins,
         hrrn,
         mlfq,

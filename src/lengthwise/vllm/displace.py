@@ -8,6 +8,7 @@ simulator's (docs/simulator.md): through those who wait, in order, with a tally 
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.core.policy import Falls
@@ -18,21 +19,43 @@ if TYPE_CHECKING:
     from lengthwise.vllm.order import Order
 
 
+class _Standing:
+    """What is known of one who runs: its key is at most `bound` before the step `until_step`.
+
+    From `spared` attained tokens on it is left alone; all of it holds for this `prediction`.
+    """
+
+    __slots__ = ("bound", "prediction", "seat", "spared", "until_step")
+
+    def __init__(self, seat: Request) -> None:
+        self.seat = seat
+        self.prediction: Prediction | None = None
+        self.spared = 0.0
+        self.bound = math.inf
+        self.until_step = -math.inf
+
+
 class Displacer:
     """Chooses whom to take off. Keys are kept as upper bounds where the policy declares rises."""
 
     def __init__(self, order: Order, limit: float) -> None:
         self.order = order
         self.limit = limit
-        self._bounds: dict[int, tuple[float, float]] = {}
-        #: Attained tokens from which one is left alone, and the prediction that says so.
-        self._spared: dict[int, tuple[float, Prediction]] = {}
+        #: By seat id.
+        self._standings: dict[int, _Standing] = {}
+        self._step = 0
+        self._tokens_a_step = 1
 
     def choose(self, scheduler: Any) -> list[Any]:
-        """Return the running requests to take off now; `scheduler` is vLLM's, left as it is."""
+        """Return the running requests to take off now; `scheduler` is vLLM's, left as it is.
+
+        To be called once a step.
+        """
         waiting = self.order.waiting
-        if not waiting or not scheduler.running:
-            return []
+        self._step += 1
+        self._tokens_a_step = 1 + scheduler.num_spec_tokens
+        if not len(waiting) or not scheduler.running or not waiting.policy.preempts:
+            return []  # the last: a policy that raised was replaced by one that displaces nobody
         slots = (
             scheduler.max_num_active_reqs
             - len(scheduler.running)
@@ -42,14 +65,15 @@ class Displacer:
         worst: list[tuple[float, int, Any]] | None = None
         chosen: list[Any] = []
         aside: list[Any] = []
-        while waiting:
+        while len(waiting):
             head = waiting.peek_request()
             need = -(-head.num_tokens // scheduler.block_size)
             key = waiting.key_of(self.order.seat_of(head))[0]
             victims: list[Any] = []
             while slots < 1 or free < need:
-                worst = self._candidates(scheduler.running) if worst is None else worst
-                victim = self._worse_than(key, worst)
+                # Later heads have larger keys: who is no victim of this one is none of theirs.
+                worst = self._worse(scheduler.running, key) if worst is None else worst
+                victim = self._worst(key, worst)
                 if victim is None:
                     break
                 victims.append(victim)
@@ -64,49 +88,60 @@ class Displacer:
         waiting.prepend_requests(aside)
         return chosen
 
-    def _candidates(self, running: list[Any]) -> list[tuple[float, int, Any]]:
-        """Heap of those who may be taken off, largest key bound first."""
+    def _worse(self, running: list[Any], key: float) -> list[tuple[float, int, Any]]:
+        """Heap of those who may be taken off and whose keys may exceed `key`, largest bound first.
+
+        Looks at everybody in the batch, every step: so nothing is built for those who stay, and
+        their progress is not asked for where it cannot matter.
+        """
         heap = []
-        bounds: dict[int, tuple[float, float]] = {}
-        spared: dict[int, tuple[float, Prediction]] = {}
-        seats = self.order.seats
+        standings, seats = self._standings, self.order.seats
+        if len(standings) > 2 * len(running) + 64:
+            here = {seats[request.request_id].id for request in running}
+            standings = {id_: one for id_, one in standings.items() if id_ in here}
+            self._standings = standings
         for request in running:
             seat = seats[request.request_id]
-            attained = seat.attained_tokens = request.num_output_tokens
-            told = self._spared.get(seat.id)
-            if told is None or told[1] is not seat.prediction:
-                told = (self.limit * seat.expected_tokens, seat.prediction)
-                self._bounds.pop(seat.id, None)
-            spared[seat.id] = told
-            if attained >= told[0]:
+            one = standings.get(seat.id)
+            if one is None:
+                one = standings[seat.id] = _Standing(seat)
+            if one.prediction is not seat.prediction:
+                one.prediction = seat.prediction
+                one.spared = self.limit * seat.expected_tokens
+                one.until_step = -math.inf
+            if self._step < one.until_step and one.bound <= key:
                 continue
-            bound = self._bounds.get(seat.id)
-            if bound is None or attained >= bound[1]:
-                bound = self._read(seat)
-            bounds[seat.id] = bound
-            heap.append((-bound[0], -seat.id, request))
-        self._bounds, self._spared = bounds, spared
+            attained = request.num_output_tokens
+            if attained >= one.spared:
+                one.bound, one.until_step = -math.inf, math.inf  # left alone for good
+                continue
+            if self._step >= one.until_step:
+                self._read(one, attained)
+            if one.bound > key:
+                heap.append((-one.bound, -seat.id, request))
         heapq.heapify(heap)
         return heap
 
-    def _worse_than(self, key: float, heap: list[tuple[float, int, Any]]) -> Any | None:
+    def _worst(self, key: float, heap: list[tuple[float, int, Any]]) -> Any | None:
         """Take the one with the largest key from the heap if that is strictly larger than `key`."""
         while heap and -heap[0][0] > key:
             minus_bound, minus_id, request = heap[0]
-            seat = self.order.seat_of(request)
-            self._bounds[seat.id] = fresh = self._read(seat)
-            if fresh[0] < -minus_bound:
-                heapq.heapreplace(heap, (-fresh[0], minus_id, request))
+            one = self._standings[-minus_id]
+            self._read(one, request.num_output_tokens)
+            if one.bound < -minus_bound:
+                heapq.heapreplace(heap, (-one.bound, minus_id, request))
                 continue
             heapq.heappop(heap)
             return request
         return None
 
-    def _read(self, seat: Request) -> tuple[float, float]:
-        """Key now, and the attained tokens up to which it bounds later ones."""
-        policy = self.order.waiting.policy
-        rises = policy.rises_at(seat) if isinstance(policy, Falls) else seat.attained_tokens
-        return self.order.waiting.key_of(seat)[0], rises
+    def _read(self, one: _Standing, attained: int) -> None:
+        """Read a key now, and up to which step it bounds later ones."""
+        seat, policy = one.seat, self.order.waiting.policy
+        seat.attained_tokens = attained
+        one.bound = self.order.waiting.key_of(seat)[0]
+        tokens = policy.rises_at(seat) - attained if isinstance(policy, Falls) else 0
+        one.until_step = self._step + math.ceil(tokens / self._tokens_a_step)
 
 
 def held_blocks(scheduler: Any, request: Any) -> int:

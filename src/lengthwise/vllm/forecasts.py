@@ -33,7 +33,8 @@ class _Job(NamedTuple):
 class Forecasts:
     """One predictor on one thread. `load` runs on the thread too, so that no start waits for it.
 
-    `is_wanted(request_id)` is asked before each prediction: who has ended needs none.
+    `is_wanted(request_id)` is asked before each prediction: who has ended needs none. `model` is
+    the name under which the engine serves.
     """
 
     def __init__(
@@ -41,10 +42,15 @@ class Forecasts:
         load: Callable[[], tuple[Predictor, Transcript]],
         is_wanted: Callable[[str], bool],
         tally: Tally,
+        *,
+        model: str = "",
     ) -> None:
         self._load = load
         self._is_wanted = is_wanted
         self._tally = tally
+        self._model = model
+        #: Who predicts; None until that is loaded.
+        self.predictor_name: str | None = None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ready: deque[tuple[str, Prediction]] = deque()
         # A daemon, because a predictor that hangs must not keep the engine from ending.
@@ -72,12 +78,16 @@ class Forecasts:
         except Exception as error:  # noqa: BLE001  # an artifact or a tokenizer may raise anything
             self._tally.fault("loading the predictor", error, "the mean length stands in for it")
             return
+        self.predictor_name = predictor.name
         while (job := self._jobs.get()) is not None:
             if not self._is_wanted(job.request_id):
                 continue
             try:
-                prompt = transcript.read(job.token_ids, max_tokens=job.max_tokens)
+                prompt = transcript.read(
+                    job.token_ids, model=self._model, max_tokens=job.max_tokens
+                )
                 found = predictor.predict(prompt)
+                self.predictor_name = predictor.name
                 if not isinstance(found, Prediction):
                     raise TypeError(f"{predictor.name} predicted {found!r}")  # noqa: TRY301
             except Exception as error:  # noqa: BLE001  # a predictor may raise anything

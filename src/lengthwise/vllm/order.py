@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import DEFAULT_S_PER_TOKEN, Request
-from lengthwise.predictors import load_predictor
+from lengthwise.predictors import load_chosen
+from lengthwise.predictors.names import Told, parse
+from lengthwise.vllm.following import Following
 from lengthwise.vllm.forecasts import Forecasts
 from lengthwise.vllm.hints import hinted_cap, hinted_prediction
+from lengthwise.vllm.record import Record
 from lengthwise.vllm.tally import Tally
 from lengthwise.vllm.transcript import Transcript
 from lengthwise.vllm.waiting import RankedWaiting
@@ -17,6 +21,7 @@ from lengthwise.vllm.waiting import RankedWaiting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lengthwise.core.events import Outcome
     from lengthwise.predictors.base import Predictor
     from lengthwise.vllm.settings import Settings
 
@@ -63,9 +68,11 @@ class Order:
         settings: Settings,
         tokenizer: Callable[[], Any],
         *,
+        model: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
+        self.model = model
         self.clock = clock
         self.tally = Tally()
         self.s_per_token = settings.s_per_token or DEFAULT_S_PER_TOKEN
@@ -73,8 +80,10 @@ class Order:
         self.seats: dict[str, Request] = {}
         self.waiting = RankedWaiting(settings.system.build(), self.seat_of, self.tally)
         self.forecasts: Forecasts | None = None
+        self.record: Record | None = None
         self._tokenizer = tokenizer
         self._live: dict[int, Any] = {}
+        self._foretold: set[int] = set()
         self._unpredicted: set[str] = set()
         self._late: set[str] = set()
         self._next_id = 0
@@ -82,7 +91,17 @@ class Order:
         self._step_began_s: float | None = None
         self._standings: dict[int, tuple[float, float, int]] = {}
         if settings.predicts:
-            self.forecasts = Forecasts(self._load, self._unpredicted.__contains__, self.tally)
+            wanted = self._unpredicted.__contains__
+            self.forecasts = Forecasts(self._load, wanted, self.tally, model=model)
+        if settings.log_path:
+            self.record = Record(
+                Path(settings.log_path),
+                lambda: Transcript(tokenizer()),
+                self.tally,
+                model=model,
+                policy=settings.policy,
+                with_prompts=settings.log_prompts,
+            )
 
     # --- requests come, wait, and end ------------------------------------------------------
 
@@ -94,18 +113,34 @@ class Order:
         seat.attained_tokens = request.num_output_tokens
         return seat
 
-    def ended(self, request: Any, *, completed: bool) -> None:
-        """Forget a request; learn its length if it ran to its end."""
+    def ended(self, request: Any, outcome: Outcome | None) -> None:
+        """Forget a request; learn its length if it ran to its end.
+
+        `outcome` is how it ended; None for one that vLLM never served.
+        """
         seat = self.seats.pop(request.request_id, None)
         if seat is None:
             return
         self.waiting.discard(request)
         self._live.pop(seat.id, None)
         self._unpredicted.discard(request.request_id)
+        late = request.request_id in self._late
         self._late.discard(request.request_id)
-        if not completed:
-            return
+        own = seat.prediction if seat.id in self._foretold else None
+        self._foretold.discard(seat.id)
+        if self.record is not None and outcome is not None:
+            name = None if self.forecasts is None else self.forecasts.predictor_name
+            now = max(self.clock(), seat.arrival_s)
+            self.record.ended(
+                request, seat, outcome, now, own=own, predictor=name, fallback=late or own is None
+            )
         tokens = request.num_output_tokens
+        if self.waiting.gate is not None:
+            self.waiting.gate.changed()
+        if outcome is None or not outcome.served:
+            return
+        if self.waiting.gate is not None:
+            self.waiting.gate.ended(tokens)
         self.tally.finished += 1
         self.tally.generated_tokens += tokens
         self.mean_tokens += _LENGTH_MEMORY * (tokens - self.mean_tokens)
@@ -119,6 +154,10 @@ class Order:
         self._step_began_s = now if busy else None
         self._standings.clear()
         self.waiting.now = max(self.waiting.now, now)
+        if self.waiting.gate is not None:
+            self.waiting.gate.begin_step()
+        if self.record is not None:
+            self.record.begin_step(now)
         if self.forecasts is not None:
             for request_id, prediction in self.forecasts.ready():
                 self._foretell(request_id, prediction)
@@ -128,14 +167,23 @@ class Order:
 
         The prediction is still wanted: who is displaced or taken off depends on it.
         """
+        seat = self.seats.get(request_id)
+        if self.record is not None and seat is not None:
+            self.record.admitted(self._live[seat.id], seat, self.waiting.now)
         if request_id in self._unpredicted and request_id not in self._late:
             self._late.add(request_id)
             self.tally.fallbacks["late"] += 1
 
+    def rule_raised(self, error: Exception) -> None:
+        """Note that the admission rule raised."""
+        self.tally.fault("the admission rule", error, "everybody is admitted from now on")
+
     def close(self) -> None:
-        """End the predictor's thread."""
+        """End the predictor's thread, and write what the log still has to be told."""
         if self.forecasts is not None:
             self.forecasts.close()
+        if self.record is not None:
+            self.record.close()
 
     # --- who must go when KV blocks run out --------------------------------------------------
 
@@ -194,10 +242,14 @@ class Order:
         if seat is None:
             return
         self._unpredicted.discard(request_id)
+        self._foretold.add(seat.id)
         if self._live[seat.id] in self.waiting:
             self.waiting.foretell(seat, prediction)
         else:
             seat.prediction = prediction
 
     def _load(self) -> tuple[Predictor, Transcript]:
-        return load_predictor(self.settings.predictor), Transcript(self._tokenizer())
+        chosen = parse(self.settings.predictor, told=(Told.PROMPT,))
+        if chosen.named is not None:
+            return load_chosen(chosen), Transcript(self._tokenizer())
+        return Following(Path(chosen.spec), self.model), Transcript(self._tokenizer())

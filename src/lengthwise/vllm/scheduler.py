@@ -18,7 +18,10 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import RequestStatus
 
 import vllm
+from lengthwise.core.admission import ADMISSION
+from lengthwise.core.events import Outcome
 from lengthwise.vllm.displace import Displacer
+from lengthwise.vllm.gate import Gate
 from lengthwise.vllm.order import Order
 from lengthwise.vllm.settings import PREFIX, is_set, read_settings
 from lengthwise.vllm.tally import LOG, serve_metrics
@@ -27,7 +30,14 @@ from lengthwise.vllm.version import check_version
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_COMPLETED = (RequestStatus.FINISHED_STOPPED, RequestStatus.FINISHED_LENGTH_CAPPED)
+#: A repetition that vLLM cuts is an answer that was cut. Whom it ignores, it never served.
+_OUTCOMES = {
+    RequestStatus.FINISHED_STOPPED: Outcome.STOP,
+    RequestStatus.FINISHED_LENGTH_CAPPED: Outcome.LENGTH,
+    RequestStatus.FINISHED_REPETITION: Outcome.LENGTH,
+    RequestStatus.FINISHED_ABORTED: Outcome.CANCELLED,
+    RequestStatus.FINISHED_ERROR: Outcome.ENGINE_ERROR,
+}
 
 
 class PolicyMixin:
@@ -43,7 +53,9 @@ class PolicyMixin:
         settings = read_settings(os.environ)
         super().__init__(*args, **kwargs)
         scheduler: Any = self
-        self.lengthwise = order = Order(settings, _tokenizer_of(scheduler.vllm_config))
+        config = scheduler.vllm_config
+        model = _model_name(config.model_config.served_model_name)
+        self.lengthwise = order = Order(settings, _tokenizer_of(config), model=model)
         order.waiting.servers = scheduler.max_num_active_reqs
         scheduler.waiting = order.waiting
         # With this, vLLM takes off whoever has the largest `priority`, which is a Standing.
@@ -54,8 +66,9 @@ class PolicyMixin:
             Displacer(order, settings.preemption_limit) if settings.preemption_limit else None
         )
         self._held: list[Any] = []
+        if rule := ADMISSION[settings.admission]:
+            order.waiting.gate = Gate(rule(), scheduler, order.seat_of, order.rule_raised)
         if settings.metrics_port:
-            model = str(scheduler.vllm_config.model_config.served_model_name)
             serve_metrics(order.tally, settings.metrics_port, model=model, policy=settings.policy)
         LOG.info("lengthwise: %s inside vLLM %s", settings, vllm.__version__)
 
@@ -75,14 +88,14 @@ class PolicyMixin:
             # Only now, so that nobody is resumed in the step that took it off.
             order.waiting.prepend_requests(self._held)
             self._held.clear()
-        for request_id in output.num_scheduled_tokens:
-            order.admitted(request_id)
+        for started in output.scheduled_new_reqs:
+            order.admitted(started.req_id)
         return output
 
     def _free_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         """Forget a request that ended, and learn its length."""
         try:
-            self.lengthwise.ended(request, completed=request.status in _COMPLETED)
+            self.lengthwise.ended(request, _OUTCOMES.get(request.status))
         except Exception as error:  # noqa: BLE001
             self.lengthwise.tally.fault("learning a length", error, "vLLM goes on without it")
         return super()._free_request(request, *args, **kwargs)  # type: ignore[misc]
@@ -128,6 +141,11 @@ class LengthwiseScheduler(PolicyMixin, Scheduler):  # type: ignore[misc]
         if ahead:
             return LengthwiseAsyncScheduler(*args, **kwargs)
         return super().__new__(cls)
+
+
+def _model_name(served: Any) -> str:
+    """First of the names under which vLLM serves."""
+    return str(served[0] if isinstance(served, (list, tuple)) and served else served)
 
 
 def _tokenizer_of(config: Any) -> Callable[[], Any]:

@@ -8,9 +8,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from lengthwise.core.admission import ADMISSION
 from lengthwise.errors import ConfigError
-from lengthwise.predictors import PREDICTORS
+from lengthwise.predictors.names import Told, parse
 from lengthwise.systems import System, find_system
+from lengthwise.vllm.following import holds_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,11 +28,12 @@ _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no"
 class Settings:
     """`LENGTHWISE_<NAME>` for each field, or the same names in the TOML of `LENGTHWISE_CONFIG`.
 
-    The environment wins over the file. `predictor` is a name or a trained artifact's directory;
-    `none` leaves it to hints, if trusted, and the mean length. `preemption_limit` is TRAIL's c
-    (arXiv 2410.01035): running work may be displaced only while attained < c x predicted; 0 is
-    off. `victim`: whom vLLM takes off when KV blocks run out. `s_per_token` None is measured.
-    `metrics_port` 0 is none.
+    The environment wins over the file. `predictor` is a name, a trained artifact's directory or a
+    gateway's directory of learnt models; `none` leaves it to hints, if trusted, and the mean
+    length. `preemption_limit` is TRAIL's c (arXiv 2410.01035): running work may be displaced only
+    while attained < c x predicted; 0 is off. `victim`: whom vLLM takes off when KV blocks run out.
+    `admission`: who may join beyond fitting right now. `s_per_token` None is measured.
+    `metrics_port` 0 and an empty `log_path` are none.
     """
 
     policy: str = "ssjf"
@@ -38,13 +41,19 @@ class Settings:
     trust_length_hints: bool = False
     preemption_limit: float = 0.0
     victim: Victim = "auto"
+    admission: str = "greedy"
     s_per_token: float | None = None
     metrics_port: int = 0
+    log_path: str = ""
+    log_prompts: bool = False
 
     def __post_init__(self) -> None:
         find_system(self.policy, carried=CARRIED)
-        if self.predictor not in ("none", *PREDICTORS) and not Path(self.predictor).is_dir():
-            raise ConfigError.unknown("predictor", self.predictor, ("none", *PREDICTORS, "DIR"))
+        self._check_predictor()
+        if self.admission not in ADMISSION:
+            raise ConfigError.unknown("admission", self.admission, ADMISSION)
+        if self.log_prompts and not self.log_path:
+            raise ConfigError("log_prompts needs log_path: the file that the prompts go into")
         if self.preemption_limit and not self.system.build().preempts:
             raise ConfigError(
                 f"{self.policy} never displaces running work, so preemption_limit must be 0: take "
@@ -60,6 +69,21 @@ class Settings:
             raise ConfigError(f"s_per_token must be positive and finite, not {self.s_per_token!r}")
         if not 0 <= self.metrics_port <= 65535:
             raise ConfigError(f"metrics_port must be in [0, 65535], not {self.metrics_port!r}")
+
+    def _check_predictor(self) -> None:
+        if self.predictor == "none":
+            return
+        chosen = parse(self.predictor, told=(Told.PROMPT,))
+        if chosen.named is not None:
+            return
+        directory = Path(chosen.spec)
+        if not directory.is_dir():
+            raise ConfigError(f"predictor {self.predictor}: there is no such directory")
+        if not holds_models(directory):
+            raise ConfigError(
+                f"predictor {self.predictor}: neither a trained artifact (manifest.json) nor a "
+                "gateway's directory of learnt models"
+            )
 
     @property
     def system(self) -> System:
@@ -113,7 +137,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _typed(field: str, value: Any) -> Any:
-    if field == "trust_length_hints":
+    if field in ("trust_length_hints", "log_prompts"):
         return _flag(field, value)
     if field not in ("preemption_limit", "s_per_token", "metrics_port"):
         return str(value)

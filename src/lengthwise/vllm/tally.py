@@ -11,20 +11,24 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LOG = logging.getLogger("lengthwise.vllm")
 
 
 @dataclass
 class Tally:
-    """Counts since the start. Faults are logged the first time each kind happens."""
+    """Counts since the start. Faults are logged the first time each kind happens.
+
+    `log_rows` tells the rows of the request log that were written and lost, where there is one.
+    """
 
     fallbacks: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     displaced: int = 0
     finished: int = 0
     generated_tokens: int = 0
+    log_rows: Callable[[], tuple[int, int]] = lambda: (0, 0)
 
     def fault(self, where: str, error: BaseException, consequence: str) -> None:
         """Count something that raised; log it once."""
@@ -45,6 +49,7 @@ class _Collector:
         from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415
 
         tally = self.tally
+        written, lost = tally.log_rows()
         names, values = [*self.labels], [*self.labels.values()]
         for name, text, label, counts in (
             ("prediction_fallback", "Requests that ran on a fallback", "reason", tally.fallbacks),
@@ -58,6 +63,8 @@ class _Collector:
             ("preemptions", "Running requests displaced by shorter ones", tally.displaced),
             ("request_success", "Requests that finished", tally.finished),
             ("generation_tokens", "Tokens of those that finished", tally.generated_tokens),
+            ("log_rows", "Rows written to the request log", written),
+            ("log_rows_dropped", "Rows that the request log lost", lost),
         ):
             family = CounterMetricFamily(f"lengthwise:{name}", text, labels=names)
             family.add_metric(values, count)

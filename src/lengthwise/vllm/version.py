@@ -7,7 +7,7 @@ import re
 from lengthwise.errors import ConfigError
 
 #: Release series whose scheduler the tests ran against.
-TESTED = ("0.32",)
+TESTED = ("0.32", "0.33")
 
 
 def check_version(found: str, *, allowed: str | None) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from lengthwise.core.request import Request
+    from lengthwise.vllm.gate import Gate
     from lengthwise.vllm.tally import Tally
 
 #: Statuses in which vLLM may admit whom it pops.
@@ -29,6 +30,8 @@ class RankedWaiting(RequestQueue):
 
     def __init__(self, policy: Policy, seat_of: Callable[[Any], Request], tally: Tally) -> None:
         self.now = 0.0
+        #: A rule on who may join; while it refuses the head, the queue counts as empty.
+        self.gate: Gate | None = None
         self._seat_of = seat_of
         self._tally = tally
         self._ranked = RankedQueue(policy)
@@ -72,6 +75,8 @@ class RankedWaiting(RequestQueue):
             seat = self._seats.pop(request.request_id)
             self._ranked.take(seat.id, self.now)
             del self._requests[seat.id]
+            if self.gate is not None:
+                self.gate.changed()
         return request
 
     def set_aside(self) -> Any:
@@ -83,6 +88,8 @@ class RankedWaiting(RequestQueue):
     def prepend_request(self, request: Any) -> None:
         """Let a preempted or skipped request wait again, at its rank: vLLM's front is not ours."""
         self.add_request(request)
+        if self.gate is not None:
+            self.gate.changed()
 
     def prepend_requests(self, requests: Iterable[Any]) -> None:
         """Let all of them wait again."""
@@ -134,7 +141,10 @@ class RankedWaiting(RequestQueue):
             self._ranked.push(seat, self.now)
 
     def __bool__(self) -> bool:
-        return bool(self._requests)
+        """Whether somebody may be admitted: vLLM asks that and no more; `len` counts who waits."""
+        if not self._requests:
+            return False
+        return self.gate is None or self.gate.allows(self.peek_request())
 
     def __len__(self) -> int:
         return len(self._requests)

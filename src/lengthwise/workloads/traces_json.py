@@ -28,7 +28,10 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class OptionalFields(msgspec.Struct, frozen=True, kw_only=True):
-    """The optional fields of a Mooncake row, OpenAI's `messages` and `max_tokens`, and `id`."""
+    """The optional fields of a Mooncake row, OpenAI's `messages` and `max_tokens`, and `id`.
+
+    `answer` is its text, for predictors that read an answer while it is written.
+    """
 
     request_id: str | Integer | None = None
     session_id: str | Integer | None = None
@@ -42,6 +45,7 @@ class OptionalFields(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     messages: list[Message] | None = None
     max_tokens: Whole | None = None
+    answer: str | None = None
     id: str | Integer | None = None
     hash_ids: msgspec.Raw = _NO_HASHES
 

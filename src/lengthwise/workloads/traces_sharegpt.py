@@ -30,6 +30,7 @@ def fill_sharegpt(
         raise BadInputError(f"{draft.source}: {error}") from None
     draft.timestamp_ms = None
     prompts: list[str] = []
+    answers: list[str] = []
     lacking = 0
     for place, entry in enumerate(list_entries(text, draft.source, draft.notes), start=1):
         turns = entry.get("conversations") if isinstance(entry, dict) else None
@@ -43,9 +44,11 @@ def fill_sharegpt(
         draft.places.append(place)
         # JSON can spell half a character, which no file can hold.
         prompts.append(pair[0].encode("utf-8", "replace").decode())
+        answers.append(pair[1].encode("utf-8", "replace").decode())
         draft.input_length.append(count_tokens(pair[0]))
         draft.output_length.append(count_tokens(pair[1]))
     draft.extend_extra("prompt", prompts, 0)
+    draft.extend_extra("answer", answers, 0)
     if lacking:
         draft.notes.append(
             f"{lacking:,} conversations have no prompt with an answer and were left out"

@@ -1,4 +1,4 @@
-"""Writes the request log off the event loop: a bounded queue, one thread, whole batches.
+"""Writes the request log beside a host's loop: a bounded queue, one thread, whole batches.
 
 Serving never waits for the log. A row that finds the queue full is dropped and counted; a disk that
 is full, a file that is locked or damaged costs rows (counted, and said once), never requests.
@@ -29,7 +29,7 @@ MAX_BATCH_ROWS = 256
 GATHER_S = 0.25
 _RETRY_S = 5.0
 
-log = logging.getLogger("lengthwise.gateway")
+log = logging.getLogger("lengthwise.log")
 
 
 class LogWriter:
@@ -105,7 +105,7 @@ class LogWriter:
                 log.exception("a row of the request log could not be made")
                 self.dropped += 1
             until_s = until_s or time.monotonic() + GATHER_S
-            time.sleep(0)  # let the event loop have the interpreter between two rows
+            time.sleep(0)  # let the host's loop have the interpreter between two rows
         return rows
 
     def _write(self, rows: list[LogRow]) -> None:

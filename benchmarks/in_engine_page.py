@@ -1,0 +1,164 @@
+"""The simulator beside the engine, and the tables of docs/vllm.md: for `in_engine.py`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lengthwise.core.prediction import Prediction
+
+BEGIN, END = "<!-- benchmark:in-engine -->", "<!-- /benchmark:in-engine -->"
+#: Contenders that the simulator knows: name -> (order, whose predictions).
+SIMULATED = {
+    "fcfs": ("fcfs", "default"),
+    "ssjf": ("ssjf", "default"),
+    "sjf": ("sjf", "default"),
+    "ssjf-trained": ("ssjf", "trained"),
+    "sjf-trained": ("sjf", "trained"),
+    "oracle": ("sjf", "oracle"),
+}
+
+
+def simulated(
+    found: dict[str, Any],
+    calibration: dict[str, Any],
+    requests: list[dict[str, Any]],
+    predictions: dict[str, Sequence[Prediction]],
+    cap: int,
+) -> dict[str, Any]:
+    """Say of each contender what the simulator makes of the same arrivals.
+
+    The cost is fitted to the iterations of `calibration`; `pace` is a run's own iterations over
+    what that cost says of them: how much faster or slower the machine was in it.
+    """
+    from lengthwise.sim import Engine, Trace, simulate  # noqa: PLC0415
+    from lengthwise.sim.calibrate import fit_cost  # noqa: PLC0415
+    from lengthwise.systems import find_system  # noqa: PLC0415
+
+    measured = np.array(calibration["iterations"])
+    design = np.column_stack([np.ones(len(measured)), measured[:, 1:]])
+    fit = fit_cost(design, measured[:, 0])
+    cost = fit.cost
+    values = (
+        cost.base_s,
+        cost.prefill_s_per_token,
+        cost.decode_s_per_request,
+        cost.context_s_per_token,
+    )
+    engine = Engine(cost=cost, **calibration["engine"])
+    told = {}
+    for name, (policy, whose) in SIMULATED.items():
+        if name not in found or (whose not in predictions):
+            continue
+        live = found[name]
+        trace = Trace(
+            arrival_s=np.array([r["arrival_s"] for r in requests]),
+            prompt_tokens=np.array([row[0] for row in live["times"]]),
+            output_tokens=np.array([r["output"] for r in requests]),
+            predictions=list(predictions[whose]),
+            max_tokens=np.full(len(requests), cap),
+        )
+        result = simulate(trace, engine, find_system(policy).build())
+        rows = np.array(live["iterations"])
+        says = np.column_stack([np.ones(len(rows)), rows[:, 1:]]) @ np.array(values)
+        told[name] = {
+            "mean_e2el_ms": float((result.finish_s - trace.arrival_s).mean() * 1e3),
+            "mean_ttft_ms": float((result.first_token_s - trace.arrival_s).mean() * 1e3),
+            "pace": float(rows[:, 0].sum() / says.sum()),
+        }
+    for one in told.values():
+        if "fcfs" in told:
+            one["gain"] = 1 - one["mean_e2el_ms"] / told["fcfs"]["mean_e2el_ms"]
+    return {
+        "cost": asdict(cost),
+        "fit_median_error": fit.median_error,
+        "contenders": told,
+    }
+
+
+def write_page(page: Path, result: dict[str, Any]) -> None:
+    """Renew what stands between the markers."""
+    text = page.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    body = "\n\n".join(_parts(result))
+    page.write_text(f"{before}{BEGIN}\n{body}\n{END}{after}", encoding="utf-8")
+
+
+def _parts(result: dict[str, Any]) -> list[str]:
+    parts = []
+    for one in result.get("engine", ()):
+        parts.append(_heading(one))
+        parts.append(_policies(one))
+        if one.get("simulated", {}).get("contenders"):
+            parts.append(_beside(one))
+    if "overhead" in result:
+        parts.append(_steps(result["overhead"]))
+    parts.append(f"`benchmarks/in_engine.py {result['command']}`; {result['machine']}.")
+    return parts
+
+
+def _heading(one: dict[str, Any]) -> str:
+    speed = one["capacity"]["output_throughput"]
+    return (
+        f"**{one['load']:g}x of capacity** ({one['rate_rps']:.2f} requests/s of {one['requests']} "
+        f"requests; a full batch of {one['max_num_seqs']} gives {speed:.0f} tokens/s):"
+    )
+
+
+def _policies(one: dict[str, Any]) -> str:
+    lines = [
+        "| order | E2E mean, s | p50 | p99 | slowest | TTFT | taken off | gain | of oracle's |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    oracle = one["contenders"].get("oracle", {}).get("gain")
+    for name, row in one["contenders"].items():
+        seconds = [row[f"{m}_ms"] / 1000 for m in ("mean_e2el", "p50_e2el", "p99_e2el", "max_e2el")]
+        cells = [f"{s:.2f}" for s in (*seconds, row["mean_ttft_ms"] / 1000)]
+        gain = row.get("gain", 0.0)
+        share = f"{gain / oracle:.0%}" if oracle and abs(oracle) > 0.02 else "-"
+        cells += [str(row["preemptions"]), f"{gain:+.1%}", share]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _beside(one: dict[str, Any]) -> str:
+    words = (
+        "The same arrivals in the simulator, its cost fitted to the full batch's iterations "
+        f"(median error of one {one['simulated']['fit_median_error']:.1%}). Pace: how much "
+        "slower the machine was in the run than then."
+    )
+    lines = [
+        words,
+        "",
+        "| order | gain | simulated | E2E mean, s | simulated | TTFT mean | simulated | pace |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, told in one["simulated"]["contenders"].items():
+        live = one["contenders"][name]
+        cells = [f"{live['gain']:+.1%}", f"{told.get('gain', 0):+.1%}"]
+        for metric in ("mean_e2el_ms", "mean_ttft_ms"):
+            cells += [f"{live[metric] / 1000:.2f}", f"{told[metric] / 1000:.2f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} | x {told['pace']:.2f} |")
+    return "\n".join(lines)
+
+
+def _steps(found: dict[str, dict[str, float]]) -> str:
+    lines = [
+        "A scheduling step with 1,000 waiting and 256 running, fake model, processor time:",
+        "",
+        "| order | mean, ms | p99, ms | p99 over stock, ms |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, one in found.items():
+        lines.append(
+            f"| {name} | {one['mean_ms']:.2f} | {one['p99_ms']:.2f} | "
+            f"{one['p99_over_stock_ms']:+.2f} |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Fine-tunes text encoders: the neural tier, and SSJF's own proxy. torch is imported only here."""
