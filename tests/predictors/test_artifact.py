@@ -188,7 +188,17 @@ def _text(arrays):
     arrays["ngram_idf"] = np.zeros(3, dtype="<f2")
 
 
-@pytest.mark.parametrize("change", [_loop, _feature, _nan, _unsorted, _gone, _flat, _text])
+def _words(arrays):
+    arrays["lexicon_effect"] = arrays["lexicon_effect"][1:].copy()
+
+
+def _bytes(arrays):
+    arrays["lexicon_hashes"] = arrays["lexicon_hashes"].astype("<f4")
+
+
+@pytest.mark.parametrize(
+    "change", [_loop, _feature, _nan, _unsorted, _gone, _flat, _text, _words, _bytes]
+)
 def test_arrays_that_do_not_fit_together_are_refused(copy, change):
     """A signed artifact can still be wrong; it fails at loading, not at the first request."""
     respoil(copy, change)

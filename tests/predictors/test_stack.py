@@ -6,14 +6,17 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from lengthwise.core.prediction import Prediction
 from lengthwise.predictors import load_predictor
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.predictors.features import COUNT, NAMES, history_of, row, view
 from lengthwise.predictors.kinds import NOTHING, Kind, Stated
+from lengthwise.predictors.lexicon import HEAD_WORDS, Lexicon
 from lengthwise.predictors.reading import MAX_CHARS, hashes, read
-from lengthwise.predictors.stack import blend
+from lengthwise.predictors.stack import atom_shares, blend
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +67,28 @@ def test_a_system_message_that_fixes_the_shape_counts(default):
     assert default.predict(told).mean < 0.3 * default.predict(Prompt(messages=(question,))).mean
 
 
-def test_confidence_narrows_the_distribution(default):
-    """The spread, as p90 over p10, is smaller where the length is stated."""
+def test_words_that_training_never_met_count_by_their_number():
+    """The mean over the known words of the head, each once; unknown ones and the tail do not."""
+    lexicon = Lexicon.of_words(("poem", "sum"), np.array([1.0, -0.5]))
+    assert lexicon.score(["a", "poem", "a", "poem"]) == 1.0
+    assert lexicon.score(["poem", "sum"]) == 0.25
+    assert lexicon.score(["a"] * HEAD_WORDS + ["poem"]) == 0.0
+    assert lexicon.score([]) == 0.0
 
-    def width(text):
-        said = default.predict(Prompt.of(text))
-        return said.quantile(0.9) / said.quantile(0.1)
 
-    assert width("In one word: why?") < width("Why do people like the sea so much?")
+def test_a_lexicon_survives_the_artifact_and_an_older_one_has_none():
+    """Words in any script come back; arrays without them are a model that knows no words."""
+    lexicon = Lexicon.of_words(("été", "詩"), np.array([0.25, -0.5]))
+    again = Lexicon.of_arrays(lexicon.arrays())
+    assert (again.score(["été"]), again.score(["詩"])) == (0.25, -0.5)
+    assert Lexicon.of_arrays({}).score(["poem"]) == 0.0
+    assert Lexicon.of_arrays(Lexicon().arrays()).score(["poem"]) == 0.0
+
+
+def test_atoms_stand_where_quantiles_look_for_them():
+    """Lengths laid at the shares have the quantiles of what they were taken of."""
+    lengths = Prediction(tuple((1000 * atom_shares(21)).tolist()))
+    assert [lengths.quantile(q) for q in (0.1, 0.5, 0.9)] == pytest.approx([100, 500, 900])
 
 
 def test_blending_without_priors_changes_nothing():

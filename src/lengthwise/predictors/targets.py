@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import erfc, exp, pi, sqrt
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,18 @@ def beyond(cut: Array, fitted: Array, sigma: float) -> Array:
     """Mean of what lies above each `cut`, where normal noise of `sigma` surrounds `fitted`."""
     z = (cut - fitted) / sigma
     return np.asarray(fitted + sigma * np.array([_mills(value) for value in z]))
+
+
+def draw_beyond(cut: Array, sigma: float, rng: np.random.Generator) -> Array:
+    """Draw normal noise of `sigma` given that it lies above each `cut`, by the inverse of its tail.
+
+    Shape of the result: that of `cut`. Past 6 sigma the cut itself is returned.
+    """
+    normal = NormalDist(0, sigma)
+    tail = np.array([1 - normal.cdf(float(value)) for value in cut])
+    left = np.maximum(tail * (1 - rng.random(len(cut))), 1e-9)
+    drawn = np.array([normal.inv_cdf(1 - float(share)) for share in left])
+    return np.asarray(np.maximum(drawn, cut))
 
 
 def _mills(z: float) -> float:

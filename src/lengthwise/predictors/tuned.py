@@ -22,7 +22,7 @@ from lengthwise.predictors.features import COUNT as TEXT_COUNT
 from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, STATED_SPREAD, NGrams, Stack, blend
+from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend
 from lengthwise.predictors.trees import Trees
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def features(prompt: Prompt, base: Stack, own: NGrams | None) -> Array:
 def features_of(prompt: Prompt, seen: View, base: Stack, own: NGrams | None) -> Array:
     """Describe a request of which this was seen, shape (COUNT,)."""
     words = seen.reading.words
-    text = row(seen.reading, seen.stated, base.ngrams.score(words))
+    text = row(seen.reading, seen.stated, base.line(words))
     shipped = base.level_log_tokens + base.trees.sum(np.array(text))
     past = seen.history
     return np.array(
@@ -146,6 +146,11 @@ def around(middle: float, spread_at: Array, spread: Array, scale: float) -> Pred
     above = min(below + 1, len(spread_at) - 1)
     here = spread[below] + (at - below) * (spread[above] - spread[below])
     return Prediction(tuple(np.exp(np.clip(middle + scale * here, MIN_LOG, MAX_LOG)).tolist()))
+
+
+#: Spread of what a prompt states with full confidence, of the usual one. The quantiles are taken of
+#: errors in this scale, so that it moves spread between prompts and leaves coverage as it is.
+STATED_SPREAD = 0.4
 
 
 def scale_of(stated: float) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lengthwise.predictors import targets
+from lengthwise.predictors.stack import atom_shares
 from lengthwise.predictors.tuned import scale_of
 from lengthwise.proxy.isotonic import rising_knots
 
@@ -36,12 +37,10 @@ def undo_cuts(y: Array, limit: Array, middle: Array, cut: Array) -> Array:
 def spread_of(middle: Array, y: Array, stated: Array, level: Array) -> tuple[Array, Array]:
     """Quantiles of log(length / prediction) held out, at several predicted levels.
 
-    Atom k of n stands at the share k / (n - 1), so that a prediction's own quantiles are those of
-    the held-out errors. Shapes: (rows,) each; returns (levels,), (levels, ATOMS).
+    Shapes: (rows,) each; returns (levels,), (levels, ATOMS).
     """
     scaled = (y - middle) / np.array([scale_of(one) for one in stated])
-    share = np.arange(ATOMS) / (ATOMS - 1)
-    share[0], share[-1] = share[1] / 4, 1 - share[1] / 4
+    share = atom_shares(ATOMS)
     order = np.argsort(middle + level, kind="stable")
     parts = np.array_split(order, min(MAX_LEVELS, max(1, len(y) // ROWS_A_LEVEL)))
     at: dict[float, Array] = {}

@@ -152,7 +152,7 @@ def _fit(
             y = y.copy()
             y[real] = undo_cuts(y[real], limit[real], middle[real], table.cut[real])
     on_step("trees, all rows")
-    forests = boost(x, y - said, objective, seed)
+    forests = boost(x, y - said, objective, seed, from_log=table.bags is None)
     spread_at, spread = spread_of(middle[real], y[real], x[real, STATED], table.level[real])
     model = Tuned(
         base=base,
@@ -230,6 +230,6 @@ def _out_of_fold(x: Array, y: Array, table: Table, objective: Objective, seed: i
         inside = np.flatnonzero(table.fold != k)
         outside = np.flatnonzero((table.fold == k) & table.real)
         if len(inside) and len(outside):
-            forests = boost(x[inside], y[inside], objective, seed)
+            forests = boost(x[inside], y[inside], objective, seed, from_log=table.bags is None)
             raw[outside] = [score(forests, row) for row in x[outside]]
     return raw

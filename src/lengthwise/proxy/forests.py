@@ -22,20 +22,28 @@ Array = np.ndarray[Any, np.dtype[Any]]
 CLASS_ENDS = (0.25, 0.5, 0.75, 0.99)
 #: Rankers compare within groups of so many rows.
 GROUP_ROWS = 128
+FEW_ROWS = 4000
 
 
 def boost(
-    x: Array, y: Array, objective: Objective, seed: int, *, names: Sequence[str] = NAMES
+    x: Array,
+    y: Array,
+    objective: Objective,
+    seed: int,
+    *,
+    names: Sequence[str] = NAMES,
+    from_log: bool = False,
 ) -> tuple[Trees, ...]:
     """Boost trees on x (rows, names) to say y (rows,), log tokens, in the way of an objective.
 
-    One forest, or one a class. Raises MissingExtraError without lightgbm.
+    One forest, or one a class. `from_log`: x is of the request log, without the rows' own words.
+    Raises MissingExtraError without lightgbm.
     """
     try:
         import lightgbm  # noqa: PLC0415  # an extra: training only
     except ImportError:
         raise MissingExtraError("training the cheap tier", "learn") from None
-    rounds, params = _shape(len(y))
+    rounds, params = _shape(len(y), at_random=from_log and len(y) < FEW_ROWS)
     label, extra = _labels(y, objective)
     order, group = np.arange(len(y)), None
     if objective in ("ranking", "pairwise"):
@@ -75,14 +83,18 @@ def _labels(y: Array, objective: Objective) -> tuple[Array, dict[str, Any]]:
     return grade, {"objective": name, "label_gain": list(range(31))}
 
 
-def _shape(rows: int) -> tuple[int, dict[str, Any]]:
-    """Choose the size of the forest by the number of rows."""
-    few = min(max(rows // 8, 30), 120)
+def _shape(rows: int, *, at_random: bool) -> tuple[int, dict[str, Any]]:
+    """Choose the size of the forest by the number of rows, and how its thresholds are found.
+
+    Few rows of a log tell little, of many features: thresholds are drawn at random (Geurts 2006),
+    because the best ones are mostly chance. Not so where a line of the rows' own words speaks.
+    """
+    few = min(max(rows // 5, 45), 180) if at_random else min(max(rows // 8, 30), 120)
     leaves, least, rate, rounds = next(
         values
         for limit, values in (
             (1000, (4, 15, 0.05, few)),
-            (4000, (6, 15, 0.05, few)),
+            (FEW_ROWS, (6, 15, 0.05, few)),
             (15_000, (12, 30, 0.04, 300)),
             (float("inf"), (32, 50, 0.05, 600)),
         )
@@ -93,7 +105,8 @@ def _shape(rows: int) -> tuple[int, dict[str, Any]]:
         "max_depth": 7,  # a prediction takes a step a level
         "min_data_in_leaf": min(least, max(2, rows // 10)),
         "learning_rate": rate,
-        "feature_fraction": 0.5,
+        "extra_trees": at_random,
+        "feature_fraction": 0.3 if at_random else 0.5,
         "bagging_fraction": 0.7,
         "bagging_freq": 1,
         "lambda_l2": 5.0,
