@@ -238,7 +238,9 @@ class IterationServer:
 
     # --- leaping ------------------------------------------------------------------------
 
-    def _leap(self, most: int, now: float, per: float, rise: float) -> int:
+    def _leap(  # noqa: C901  # the hot path again
+        self, most: int, now: float, per: float, rise: float
+    ) -> int:
         """How many more iterations of pure decode, at most `most`, follow without any change.
 
         The i-th of them (from 0) begins at now + i x per + rise x i(i-1)/2.
