@@ -11,7 +11,8 @@ tokens per second of a full batch. `shuffled` is the control: the proxy is given
 prompt, and the gain must vanish. `--trained DIR` adds contenders with a proxy of your own. The
 same arrivals then go through the simulator, its cost fitted to the iterations of the capacity run.
 `--parts overhead` times a scheduling step at 1,000 waiting beside stock vLLM's, in processor time.
-Prints tables, writes --result; --page renews the part of docs/vllm.md between its markers.
+Prints tables, writes --result, where parts that were not run stay; --page renews the part of
+docs/vllm.md between its markers.
 """
 
 from __future__ import annotations
@@ -51,14 +52,16 @@ METRICS = ("mean_e2el_ms", "p50_e2el_ms", "p99_e2el_ms", "max_e2el_ms", "mean_tt
 def main() -> None:
     """Measure and report."""
     options = parse()
-    result: dict[str, Any] = {"machine": machine(), "command": shown_command()}
+    result = json.loads(options.result.read_text()) if options.result.exists() else {}
+    measured = {"machine": machine(), "command": shown_command()}
     if "overhead" in options.parts:
         from in_engine_steps import overhead  # noqa: PLC0415
 
-        result["overhead"] = overhead(rounds=options.rounds)
+        result["overhead"] = {"steps": overhead(rounds=options.rounds), **measured}
         print(json.dumps(result["overhead"], indent=1))
     if "engine" in options.parts:
-        result["engine"] = [compare(options, load) for load in options.load]
+        loads = [compare(options, load) for load in options.load]
+        result["engine"] = {"loads": loads, **measured}
     options.result.parent.mkdir(parents=True, exist_ok=True)
     options.result.write_text(json.dumps(result) + "\n")
     if options.page:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from lengthwise.core.prediction import Prediction
+    from lengthwise.sim import Engine, Trace
 
 BEGIN, END = "<!-- benchmark:in-engine -->", "<!-- /benchmark:in-engine -->"
+SHUFFLES = 200
 #: Contenders that the simulator knows: name -> (order, whose predictions).
 SIMULATED = {
     "fcfs": ("fcfs", "default"),
@@ -37,7 +39,7 @@ def simulated(
     The cost is fitted to the iterations of `calibration`; `pace` is a run's own iterations over
     what that cost says of them: how much faster or slower the machine was in it.
     """
-    from lengthwise.sim import Engine, Trace, simulate  # noqa: PLC0415
+    from lengthwise.sim import Engine, simulate  # noqa: PLC0415
     from lengthwise.sim.calibrate import fit_cost  # noqa: PLC0415
     from lengthwise.systems import find_system  # noqa: PLC0415
 
@@ -57,13 +59,7 @@ def simulated(
         if name not in found or (whose not in predictions):
             continue
         live = found[name]
-        trace = Trace(
-            arrival_s=np.array([r["arrival_s"] for r in requests]),
-            prompt_tokens=np.array([row[0] for row in live["times"]]),
-            output_tokens=np.array([r["output"] for r in requests]),
-            predictions=list(predictions[whose]),
-            max_tokens=np.full(len(requests), cap),
-        )
+        trace = _trace(requests, live, predictions[whose], cap)
         result = simulate(trace, engine, find_system(policy).build())
         rows = np.array(live["iterations"])
         says = np.column_stack([np.ones(len(rows)), rows[:, 1:]]) @ np.array(values)
@@ -72,14 +68,48 @@ def simulated(
             "mean_ttft_ms": float((result.first_token_s - trace.arrival_s).mean() * 1e3),
             "pace": float(rows[:, 0].sum() / says.sum()),
         }
-    for one in told.values():
-        if "fcfs" in told:
-            one["gain"] = 1 - one["mean_e2el_ms"] / told["fcfs"]["mean_e2el_ms"]
-    return {
-        "cost": asdict(cost),
-        "fit_median_error": fit.median_error,
-        "contenders": told,
-    }
+    answer = {"cost": asdict(cost), "fit_median_error": fit.median_error, "contenders": told}
+    if "fcfs" in told:
+        fcfs_ms = told["fcfs"]["mean_e2el_ms"]
+        for one in told.values():
+            one["gain"] = 1 - one["mean_e2el_ms"] / fcfs_ms
+        answer["shuffled_gains"] = [
+            1 - _mean_ms(shuffled, engine) / fcfs_ms
+            for shuffled in _shuffles(requests, found["fcfs"], predictions["default"], cap)
+        ]
+    return answer
+
+
+def _shuffles(
+    requests: list[dict[str, Any]], live: dict[str, Any], said: Sequence[Prediction], cap: int
+) -> Iterator[Trace]:
+    """Give each request another one's prediction, many times: chance alone must gain nothing."""
+    rng = np.random.default_rng(0)
+    for _ in range(SHUFFLES):
+        yield _trace(requests, live, [said[i] for i in rng.permutation(len(said))], cap)
+
+
+def _mean_ms(trace: Trace, engine: Engine) -> float:
+    from lengthwise.sim import simulate  # noqa: PLC0415
+    from lengthwise.systems import find_system  # noqa: PLC0415
+
+    result = simulate(trace, engine, find_system("sjf").build())
+    return float((result.finish_s - trace.arrival_s).mean() * 1e3)
+
+
+def _trace(
+    requests: list[dict[str, Any]], live: dict[str, Any], said: Sequence[Prediction], cap: int
+) -> Trace:
+    """Lay out what the engine was sent, under these predictions."""
+    from lengthwise.sim import Trace  # noqa: PLC0415
+
+    return Trace(
+        arrival_s=np.array([r["arrival_s"] for r in requests]),
+        prompt_tokens=np.array([row[0] for row in live["times"]]),
+        output_tokens=np.array([r["output"] for r in requests]),
+        predictions=list(said),
+        max_tokens=np.full(len(requests), cap),
+    )
 
 
 def write_page(page: Path, result: dict[str, Any]) -> None:
@@ -93,15 +123,21 @@ def write_page(page: Path, result: dict[str, Any]) -> None:
 
 def _parts(result: dict[str, Any]) -> list[str]:
     parts = []
-    for one in result.get("engine", ()):
-        parts.append(_heading(one))
-        parts.append(_policies(one))
-        if one.get("simulated", {}).get("contenders"):
-            parts.append(_beside(one))
-    if "overhead" in result:
-        parts.append(_steps(result["overhead"]))
-    parts.append(f"`benchmarks/in_engine.py {result['command']}`; {result['machine']}.")
+    if engine := result.get("engine"):
+        for one in engine["loads"]:
+            parts.append(_heading(one))
+            parts.append(_policies(one))
+            if one.get("simulated", {}).get("contenders"):
+                parts.append(_beside(one))
+        parts.append(_source(engine))
+    if overhead := result.get("overhead"):
+        parts.append(_steps(overhead["steps"]))
+        parts.append(_source(overhead))
     return parts
+
+
+def _source(part: dict[str, Any]) -> str:
+    return f"`benchmarks/in_engine.py {part['command']}`; {part['machine']}."
 
 
 def _heading(one: dict[str, Any]) -> str:
@@ -146,6 +182,14 @@ def _beside(one: dict[str, Any]) -> str:
         for metric in ("mean_e2el_ms", "mean_ttft_ms"):
             cells += [f"{live[metric] / 1000:.2f}", f"{told[metric] / 1000:.2f}"]
         lines.append(f"| {name} | {' | '.join(cells)} | x {told['pace']:.2f} |")
+    if gains := one["simulated"].get("shuffled_gains"):
+        low, high = np.quantile(gains, [0.05, 0.95])
+        words = (
+            f"The control in the simulator, `sjf` on predictions dealt out at random {len(gains)} "
+            f"times: {np.mean(gains):+.1%} on average, 90 % of them from {low:+.1%} to "
+            f"{high:+.1%}; so much may come by chance with so few requests."
+        )
+        lines += ["", words]
     return "\n".join(lines)
 
 
