@@ -18,7 +18,8 @@ from lengthwise.predictors import load_predictor
 from lengthwise.predictors.names import NAMED, Told
 from lengthwise.proxy.neural.recipe import Wishes
 from lengthwise.proxy.tiers import TIERS, fit_tier
-from lengthwise.proxy.train_command import TrainOptions, run_training
+from lengthwise.proxy.train_command import run_training
+from lengthwise.proxy.training import TrainOptions
 from tests.proxy import encoders
 from tests.proxy.worlds import answers, with_text, write
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from lengthwise.core.admission import Footprint
 from lengthwise.core.backlog import Backlog
 from lengthwise.core.policy import DEFAULT_REKEY_S, Rekey, Rescues
+from lengthwise.sim.requests import RequestMaker
 
 EPSILON_S = 1e-9
 
@@ -65,7 +66,7 @@ class Stepper:
     running: list = field(default_factory=list)
 
     def __post_init__(self):
-        make = self.trace.request_maker(self.engine.cost.s_per_token)
+        make = RequestMaker(self.trace, self.engine.cost.s_per_token)
         self.jobs = [
             Job(make(i), int(p), int(o))
             for i, (p, o) in enumerate(

@@ -27,6 +27,7 @@ from lengthwise.sim import (
     simulate_jobs,
 )
 from lengthwise.sim.iteration_server import IterationServer
+from lengthwise.sim.requests import RequestMaker
 from lengthwise.systems import SYSTEMS
 from tests.worlds import JobHost
 
@@ -101,7 +102,7 @@ def test_all_hosts_serve_in_one_order(system):
     served = simulate(burst, engine, system.build())
     job = JobEngine(const_latency_s=0.0, per_token_latency_s=0.02, true_rule=False)
     jobwise = simulate_jobs(burst, job, system.build())
-    make = burst.request_maker(0.02)
+    make = RequestMaker(burst, 0.02)
     host = JobHost(system.build(), s_per_token=0.02)
     host.run([(make(i), int(lengths[i])) for i in range(n)])
     assert np.argsort(served.finish_s).tolist() == host.started
@@ -249,7 +250,7 @@ def test_a_request_maker_gives_a_policy_what_the_trace_knows():
         priority=np.array([3]),
         deadline_s=np.array([11.0]),
     )
-    made = one.request_maker(0.5)(0)
+    made = RequestMaker(one, 0.5)(0)
     assert isinstance(made, Request)
     assert (made.id, made.arrival_s, made.prompt_tokens, made.max_tokens) == (0, 2.0, 7, 5)
     assert (made.priority, made.deadline_s, made.s_per_token) == (3, 11.0, 0.5)

@@ -124,11 +124,8 @@ def command(from_log: Path | None, model: str | None, **options: Any) -> None:
       lengthwise serve --predictor my-proxy
     """  # noqa: D301  # \b is click's mark for text that keeps its line breaks
     from lengthwise.proxy.neural.recipe import Wishes  # noqa: PLC0415  # after --help
-    from lengthwise.proxy.train_command import (  # noqa: PLC0415  # idem
-        TrainOptions,
-        check_options,
-        run_training,
-    )
+    from lengthwise.proxy.train_command import check_options, run_training  # noqa: PLC0415  # idem
+    from lengthwise.proxy.training import TrainOptions  # noqa: PLC0415  # idem
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ctrl-C: nothing half-written
     dataset_path: Path | None = options.pop("dataset_path")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -18,13 +17,13 @@ from lengthwise.proxy import card, cheap
 from lengthwise.proxy.answers import Answers, in_order, read_answers
 from lengthwise.proxy.distill import Taught, taught_from
 from lengthwise.proxy.evaluation import evaluate, model_bytes
-from lengthwise.proxy.neural.recipe import Wishes
 from lengthwise.proxy.objectives import objective_of
 from lengthwise.proxy.publish import check_output, published
 from lengthwise.proxy.tiers import find_tier, fit_tier
+from lengthwise.proxy.training import Trained, TrainOptions, checkpoint_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from lengthwise.predictors.base import Predictor
     from lengthwise.proxy.answers import Answer
@@ -36,30 +35,6 @@ BY_LENGTH_ALONE = (
     "too few rows had the text of their answer ('answer'): while an answer comes, only its length "
     "so far is conditioned on"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """What `train` was asked for. `wishes`: of a fine-tuned encoder, and the objective of any."""
-
-    dataset_path: Path
-    output: Path
-    tier: str = "cheap"
-    wishes: Wishes = field(default_factory=Wishes)
-    skip_bad_rows: bool = False
-    seed: int = 0
-    resume: bool = False
-    teacher: str | None = None
-    unlabelled: Path | None = None
-
-
-class Trained(NamedTuple):
-    """A model, how it is written, what the card says of its training, what it was fitted to."""
-
-    model: Predictor
-    save: Callable[[Path], None]
-    about: dict[str, Any]
-    fitted_to: Sequence[Answer]
 
 
 def run_training(options: TrainOptions) -> dict[str, Any]:
@@ -115,11 +90,6 @@ def check_options(options: TrainOptions) -> None:
         tier.check(options.wishes.objective)
     if not tier.is_fine_tuned and not tier.is_installed:  # said before a large file is read
         raise MissingExtraError(f"training the {tier.name} tier", str(tier.extra))
-
-
-def checkpoint_of(output: Path) -> Path:
-    """Where an interrupted training of this output stands."""
-    return output.with_name(f"{output.name}.checkpoint")
 
 
 def _train_at_once(options: TrainOptions, answers: Answers, console: Console) -> Trained:

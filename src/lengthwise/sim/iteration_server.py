@@ -25,6 +25,7 @@ from lengthwise.sim.leap import first_at, first_overdue, spent_s
 from lengthwise.sim.orders import rank_rows
 from lengthwise.sim.preemption import Preemption
 from lengthwise.sim.ranking import EPSILON_S, RescuingRanking
+from lengthwise.sim.requests import RequestMaker
 from lengthwise.sim.trace import Result, Trace
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class IterationServer:
         self.engine = engine
         self.most, self.budget = engine.max_num_seqs, engine.max_num_batched_tokens
         self.preempts = policy.preempts
-        make = trace.request_maker(engine.cost.s_per_token)
+        make = RequestMaker(trace, engine.cost.s_per_token)
         self.arrivals = make.arrivals
         output = np.asarray(trace.output_tokens).astype(int)
         self.batch = Batch(engine, make.prompts, output.tolist())

@@ -20,6 +20,7 @@ from lengthwise.core.policy import Policy, RankedQueue, Rekey, Rescues
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.scheduler import Scheduler
 from lengthwise.errors import ConfigError
+from lengthwise.sim.requests import RequestMaker
 from lengthwise.sim.trace import Result, Trace
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class _Jobs:
     """What both kinds of server know of the jobs."""
 
     def __init__(self, trace: Trace, engine: JobEngine, policy: Policy) -> None:
-        make = trace.request_maker(engine.per_token_latency_s)
+        make = RequestMaker(trace, engine.per_token_latency_s)
         self.engine = engine
         self.requests = [make(row) for row in range(len(trace))]
         output = np.asarray(trace.output_tokens, dtype=float)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lengthwise.errors import BadInputError
-from lengthwise.sim.requests import RequestMaker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,10 +60,6 @@ class Trace:
         over = -(-tokens // engine.block_size) > engine.num_gpu_blocks
         cache = engine.num_gpu_blocks * engine.block_size
         _refuse_where(over, f"prompt + output exceed the KV cache of {cache} tokens:", tokens)
-
-    def request_maker(self, s_per_token: float) -> RequestMaker:
-        """Return what builds the request of a row, as a policy sees it."""
-        return RequestMaker(self, s_per_token)
 
 
 @dataclass(frozen=True, kw_only=True)

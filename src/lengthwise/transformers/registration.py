@@ -5,32 +5,22 @@ from __future__ import annotations
 import copy
 import importlib
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from lengthwise.errors import ConfigError, MissingExtraError
 from lengthwise.systems import find_system
+from lengthwise.transformers.plan import Plan
 from lengthwise.vllm.settings import PREFIX, Settings, is_set, read_settings
 from lengthwise.vllm.version import check_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 #: Release series of transformers whose continuous batching the tests ran against.
 TESTED: Final = ("5.23",)
 #: transformers' own schedulers, which ours stands upon.
 BASES: Final = ("fifo", "prefill_first")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a scheduler is made with. `tokenizer` is called on the predictor's thread."""
-
-    settings: Settings
-    tokenizer: Callable[[], Any]
-    given: Mapping[str, float | Sequence[float]]
-    cap_tokens: int | None
-    model: str
 
 
 def register(

@@ -30,7 +30,7 @@ from lengthwise.vllm.tally import LOG
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from lengthwise.transformers.registration import Plan
+    from lengthwise.transformers.plan import Plan
 
 
 class PolicyMixin:

@@ -11,14 +11,14 @@ from lengthwise.errors import ConfigError
 from lengthwise.predictors import neural
 from lengthwise.proxy.neural.fit import Fitted, fit, require_train
 from lengthwise.proxy.neural.recipe import Tier, recipe_of
-from lengthwise.proxy.train_command import Trained, checkpoint_of
+from lengthwise.proxy.training import Trained, checkpoint_of
 from lengthwise.report.progress import bar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from lengthwise.proxy.answers import Answers
-    from lengthwise.proxy.train_command import TrainOptions
+    from lengthwise.proxy.training import TrainOptions
 
 
 def train_encoder(options: TrainOptions, answers: Answers, console: Console) -> Trained:
