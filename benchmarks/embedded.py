@@ -2,6 +2,7 @@
 
     python benchmarks/embedded.py --parts overload,half
     python benchmarks/embedded.py --parts sharegpt --sharegpt-path FILE
+    python benchmarks/embedded.py --parts learnt        # after overload: learns from its first run
     python benchmarks/embedded.py --parts none          # only write the documents again
 
 Each part is one `lengthwise bench --compare` in results/embedded/PART; what is there is not run
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded_bars import Bar, bars_table, check, figure
+from embedded_learnt import learn
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "embedded"
@@ -64,7 +66,15 @@ PARTS = {
         default_seeds="0",
         dataset=("--dataset-name", "sharegpt", "--dataset-path"),
     ),
+    "learnt": Part(
+        title="Mixture, 1.5x overload, a proxy learnt from one run",
+        overload=1.5,
+        policies="fcfs,sjf,ssjf,oracle,oracle-aged",
+        default_seeds="10,11,12",
+    ),
 }
+#: What the part `learnt` learns from.
+LEARNT_FROM = RUNS / "overload" / "runs" / "seed0-fcfs"
 
 
 def main() -> None:
@@ -137,6 +147,11 @@ def _run_part(name: str, options: argparse.Namespace) -> None:
         if options.sharegpt_path is None:
             sys.exit(f"--parts {name} needs --sharegpt-path FILE")
         dataset.append(str(options.sharegpt_path.resolve()))
+    if name == "learnt":
+        if not LEARNT_FROM.exists():
+            sys.exit("--parts learnt learns from a run of the part overload: run that first")
+        model = learn(LEARNT_FROM, RUNS / "learnt-proxy", cap_tokens=CAP_TOKENS)
+        dataset += ["--predictor", str(model)]
     command = [
         *(sys.executable, "-m", "lengthwise", "bench", "--compare", part.policies),
         *("--overload", str(part.overload), "--duration-s", str(options.duration_s)),

@@ -29,6 +29,8 @@ NAMES = tuple(
     if named.told is Told.PROMPT
 )
 ROWS = 240
+#: Tiers that are fitted in one go; tests/proxy/test_neural.py has the fits of the fine-tuned ones.
+FITTED_AT_ONCE = [name for name, tier in TIERS.items() if not tier.is_fine_tuned]
 _ROOT = Path(tempfile.mkdtemp(prefix="lengthwise-conformance-"))
 atexit.register(shutil.rmtree, _ROOT, ignore_errors=True)
 
@@ -44,8 +46,6 @@ def rows(count=ROWS, **options):
 def fitted(tier_name):
     """Fit a tier once, for all who look at it. Skips, by its name, where its extra is absent."""
     tier = TIERS[tier_name]
-    if tier.is_fine_tuned:
-        pytest.skip(f"tier {tier.name} is fine-tuned: tests/proxy/test_neural.py has its fits")
     if not tier.is_installed:
         pytest.skip(f"tier {tier.name} is trained with the extra {tier.extra!r}")
     return fit_tier(tier, rows())

@@ -18,17 +18,14 @@ from lengthwise.errors import ArtifactError
 from lengthwise.predictors import artifact, load_predictor
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.iterative import FIRST
-from lengthwise.proxy.tiers import TIERS
-from tests.predictors.subjects import saved
+from tests.predictors.subjects import FITTED_AT_ONCE, saved
 
 PROMPT = Prompt.of("zorgle alpha beta gamma")
 
 
-@pytest.fixture(params=TIERS)
+@pytest.fixture(params=FITTED_AT_ONCE)
 def copy(request, tmp_path):
-    """Copy the artifact of each tier, to be spoilt."""
-    if TIERS[request.param].is_fine_tuned:
-        pytest.skip(f"tier {request.param} holds graphs: tests/predictors/test_encoder.py")
+    """Copy the artifact of each tier, to be spoilt; of graphs tests/predictors/test_encoder.py."""
     return Path(shutil.copytree(saved(request.param), tmp_path / "model"))
 
 

@@ -13,8 +13,7 @@ from lengthwise.errors import ArtifactError, ConfigError
 from lengthwise.predictors import load_predictor
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.predictors.iterative import Repredicts
-from lengthwise.proxy.tiers import TIERS
-from tests.predictors.subjects import SUBJECTS, fitted, subject
+from tests.predictors.subjects import FITTED_AT_ONCE, SUBJECTS, fitted, subject
 
 TEXTS = (
     "",
@@ -136,10 +135,11 @@ def test_no_text_takes_long(predictor, name):
     assert min(spent) < 0.005
 
 
-def test_one_that_can_be_asked_again_never_says_less_than_there_is(predictor):
+@pytest.mark.parametrize("asked", ["iterative:default", "tier:iterative"])
+def test_one_that_can_be_asked_again_never_says_less_than_there_is(asked):
     """While an answer comes, every length thought possible lies beyond what is written."""
-    if not isinstance(predictor, Repredicts):
-        pytest.skip("it is asked before the first token only")
+    predictor = subject(asked)
+    assert isinstance(predictor, Repredicts)
     written = "1. First.\n```python\nx = 1\n```\n" * 40
     for prompt in PROMPTS[:6]:
         assert predictor.predict_after(prompt, "", 0) == predictor.predict(prompt)
@@ -150,7 +150,7 @@ def test_one_that_can_be_asked_again_never_says_less_than_there_is(predictor):
                 assert again.lengths[0] > attained
 
 
-@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("tier", FITTED_AT_ONCE)
 def test_a_saved_model_predicts_as_the_fitted_one(tier):
     """The artifact holds all of it, to the last bit."""
     model = fitted(tier)

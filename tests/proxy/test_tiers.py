@@ -13,20 +13,16 @@ from lengthwise.proxy.answers import Answer
 from lengthwise.proxy.estimator import Proxy
 from lengthwise.proxy.evaluation import evaluate
 from lengthwise.proxy.tiers import TIERS, find_tier, fit_tier
-from tests.predictors.subjects import fitted, rows, saved
+from tests.predictors.subjects import FITTED_AT_ONCE, fitted, rows, saved
 from tests.proxy.worlds import answers, with_text
 
 PROMPTS = [row.prompt for row in answers(40, seed=11)]
 
 
-@pytest.fixture(params=TIERS)
+@pytest.fixture(params=FITTED_AT_ONCE)
 def tier(request):
-    """Each tier; one whose extra is absent is skipped by its name."""
+    """Each tier that is fitted in one go; one whose extra is absent is skipped by its name."""
     found = TIERS[request.param]
-    if found.is_fine_tuned:
-        pytest.skip(
-            f"tier {found.name} is fine-tuned for minutes: tests/proxy/test_neural.py has it"
-        )
     if not found.is_installed:
         pytest.skip(f"tier {found.name} is trained with the extra {found.extra!r}")
     return found
