@@ -59,6 +59,12 @@ PARTS = {
         policies="fcfs,sjf,ssjf,ssjf-elastic",
         default_seeds="0,1,2",
     ),
+    "half-again": Part(
+        title="Mixture, 0.5x load, two policies one right after the other",
+        overload=0.5,
+        policies="fcfs,ssjf",
+        default_seeds="1",
+    ),
     "sharegpt": Part(
         title="ShareGPT first turns, 1.5x overload",
         overload=1.5,
@@ -222,7 +228,8 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
     ]
     for name, part in found.items():
         lines += [f"# {PARTS[name].title}", "", _engine_line(part), ""]
-        lines += [f"![CDF of end-to-end latency](benchmark-{name}.png)", ""]
+        if (RUNS / name / "comparison.png").exists():
+            lines += [f"![CDF of end-to-end latency](benchmark-{name}.png)", ""]
         table = (RUNS / name / "comparison.md").read_text(encoding="utf-8")
         lines += table.splitlines()[1:]  # its heading is replaced by the part's
     return "\n".join(lines) + "\n"
