@@ -107,6 +107,9 @@ def main() -> None:
 def write(found: dict[str, Any], bars: list[Bar]) -> None:
     """Write the JSON, the docs page, the picture and README's block from the same objects."""
     machine = describe_machine()
+    for part in found.values():  # what was run, not where its files lay
+        words = part["settings"]["serve_arguments"]
+        part["settings"]["serve_arguments"] = [word.rsplit("/", 1)[-1] for word in words]
     saved = ROOT / "benchmarks" / "embedded.json"
     document = {"machine": machine, "bars": [vars(bar) for bar in bars], "parts": found}
     saved.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
@@ -208,7 +211,8 @@ def _engine_line(part: dict[str, Any]) -> str:
     settings = part["settings"]
     measured = settings["calibration"]
     return (
-        f"`lengthwise serve {' '.join(settings['serve_arguments'])}`: "
+        f"`lengthwise serve {' '.join(settings['serve_arguments'])}`, "
+        f"{settings['duration_s']:g} s of arrivals: "
         f"{measured['engine_tokens_per_s']:.1f} tok/s with all slots busy, mean answer "
         f"{measured['mean_output_tokens']:.1f} tokens: {measured['request_rate']:.3f} requests/s."
     )
