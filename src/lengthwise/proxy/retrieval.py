@@ -25,6 +25,7 @@ from lengthwise.predictors.retrieval import (
     rarest,
     words_of,
 )
+from lengthwise.predictors.stack import atom_shares
 from lengthwise.proxy.answers import in_order
 from lengthwise.proxy.cheap import check_lengths
 from lengthwise.proxy.table import model_levels
@@ -143,10 +144,6 @@ def _share(y: float, logs: Array, shares: Array) -> float:
 
 
 def _levels(found: Array) -> Array:
-    """Shares at which the atoms must lie so that quantiles hold on rows held out (conformal).
-
-    Atom k of n stands at the share k / (n - 1), so that a prediction's own quantiles are those.
-    """
-    share = np.arange(ATOMS) / (ATOMS - 1)
-    share[0], share[-1] = share[1] / 4, 1 - share[1] / 4
-    return np.quantile(found, np.minimum(share * (len(found) + 1) / len(found), 1.0))
+    """Shares at which the atoms must lie so that quantiles hold on rows held out (conformal)."""
+    share = atom_shares(ATOMS) * (len(found) + 1) / len(found)
+    return np.quantile(found, np.minimum(share, 1.0))
