@@ -39,9 +39,6 @@ def check(found: dict[str, Any]) -> list[Bar]:
             if policy != "fcfs":
                 change = figure(half, policy, "mean_e2el_change")
                 bars.append(at_most(f"0.5x load: {policy} mean E2EL vs fcfs", abs(change), 0.10))
-    if again := found.get("half-again"):
-        change = figure(again, "ssjf", "mean_e2el_change")
-        bars.append(at_most("0.5x load, again: ssjf mean E2EL vs fcfs", abs(change), 0.10))
     if learnt := found.get("learnt"):
         for policy, oracle in (("sjf", "oracle"), ("ssjf", "oracle-aged")):
             share = figure(learnt, policy, f"share_of_{oracle}_gain")

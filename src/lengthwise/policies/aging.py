@@ -21,7 +21,7 @@ class Aged:
     where waits exceed every stretch, it tends to FCFS.
     """
 
-    stretch: float = 4.0
+    stretch: float = 6.0
 
     name: ClassVar[str] = "aged"
     rekey: ClassVar[Rekey] = Rekey.NEVER
@@ -50,7 +50,7 @@ class ElasticAged:
     is still fixed at arrival: a true bound. `patience` 0 is `Aged`.
     """
 
-    stretch: float = 4.0
+    stretch: float = 6.0
     patience: float = 0.75
 
     name: ClassVar[str] = "elastic-aged"

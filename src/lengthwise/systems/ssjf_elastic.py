@@ -8,5 +8,5 @@ SYSTEM = System(
     summary="ssjf whose bound grows with the queue: keeps its gain where waits are very long",
     source="Lengthwise; cf. vLLM issue 55265, where ageing by absolute wait failed",
     policy=ElasticAged,
-    parameters={"stretch": 4.0, "patience": 0.75},
+    parameters={"stretch": 6.0, "patience": 0.75},
 )
