@@ -8,6 +8,7 @@ import pytest
 
 from lengthwise.core.policy import Rekey
 from lengthwise.errors import ConfigError
+from lengthwise.policies import Aged, ElasticAged
 from lengthwise.systems import SYSTEMS, find_system
 from tests.worlds import JobHost, request
 
@@ -66,3 +67,38 @@ def test_an_order_by_what_requests_do_not_carry_is_refused(name):
     assert find_system(name).needs
     with pytest.raises(ConfigError, match="orders by each request's"):
         find_system(name, carried=())
+
+
+def test_an_operator_sets_a_declared_parameter_behind_the_name():
+    """`ssjf:stretch=2` is ssjf with a tighter bound, and says so in every table."""
+    tight = find_system("ssjf:stretch=2")
+    assert tight.build() == Aged(stretch=2)
+    assert tight.name == "ssjf:stretch=2"
+    both = find_system("ssjf-elastic:patience=0:stretch=1e1")
+    assert both.build() == ElasticAged(stretch=10, patience=0)
+    assert find_system("elis:window_tokens=10").build().window_tokens == 10
+    assert find_system("fastserve:skip_join=false").parameters["skip_join"] is False
+    assert find_system("ssjf").build() == Aged()  # the registry's own is untouched
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ssjf:strech=2", r"unknown parameter of ssjf 'strech'; did you mean 'stretch'"),
+        ("fcfs:stretch=2", r"unknown parameter of fcfs 'stretch' \(allowed: none\)"),
+        ("ssjf:stretch", r"stretch must be a number, not ''"),
+        ("ssjf:stretch=much", r"stretch must be a number, not 'much'"),
+        ("ssjf:stretch=-1", r"stretch must be at least 0"),
+        ("ssjf:stretch=nan", r"stretch must be at least 0"),
+        ("ssjf:stretch=1:stretch=2", r"stretch is given twice"),
+        ("ssjf-paper:limit_s=-1", r"limit_s must be at least 0"),
+        ("ssjf-paper:ratio=nan", r"ratio must be at least 0"),
+        ("elis:window_tokens=2.5", r"window_tokens must be a whole number"),
+        ("fastserve:skip_join=perhaps", r"skip_join must be true or false"),
+        ("sjff:stretch=1", r"'sjff'; did you mean"),
+    ],
+)
+def test_a_parameter_that_cannot_be_is_refused_by_name(name, said):
+    """A misspelt, missing, twofold or impossible parameter is an error that says why."""
+    with pytest.raises(ConfigError, match=said):
+        find_system(name)

@@ -63,6 +63,6 @@ def run_order(contenders: Sequence[Contender], seeds: Sequence[int]) -> list[tup
 def _contender(name: str) -> Contender:
     if name in ORACLES:
         return Contender(name=name, scheduling_policy=ORACLES[name], hinted=True)
-    if name not in {system.name for system in SYSTEMS}:
+    if name.partition(":")[0] not in {system.name for system in SYSTEMS}:
         raise ConfigError.unknown("policy", name, [*(system.name for system in SYSTEMS), *ORACLES])
     return Contender(name=name, scheduling_policy=find_system(name).name)

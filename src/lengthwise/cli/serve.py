@@ -76,7 +76,8 @@ really runs at once, so that the rest waits here, where it is put in order.
     default="ssjf",
     show_default=True,
     metavar="NAME",
-    help="Order of the queue; `lengthwise systems` lists them.",
+    help="Order of the queue; `lengthwise systems` lists them. A parameter of your own goes behind "
+    "colons: ssjf:stretch=4.",
 )
 @click.option(
     "--predictor",

@@ -89,7 +89,8 @@ POLICIES = options(
         "--scheduling-policy",
         multiple=True,
         metavar="NAME",
-        help="Policy to run (repeat it); `lengthwise systems` lists them. [default: fcfs, ssjf]",
+        help="Policy to run (repeat it); `lengthwise systems` lists them. A parameter of your own "
+        "goes behind colons: ssjf:stretch=4. [default: fcfs, ssjf]",
     ),
     click.option(
         "--predictor",

@@ -12,7 +12,8 @@ from lengthwise.systems import SYSTEMS
 @click.command("systems")
 def command() -> None:
     """Show every scheduling policy that can be run, where it comes from and what it leaves out."""
-    table = Table(title="lengthwise systems", caption="--scheduling-policy NAME", show_lines=True)
+    caption = "--scheduling-policy NAME, or with a parameter of your own NAME:PARAMETER=VALUE"
+    table = Table(title="lengthwise systems", caption=caption, show_lines=True)
     for column in ("name", "what it does", "parameters", "source", "not modelled"):
         table.add_column(column, overflow="fold")
     for system in SYSTEMS:

@@ -28,6 +28,11 @@ class PaperRule:
     rekey: ClassVar[Rekey] = Rekey.NEVER
     preempts: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        for name, value in (("limit_s", self.limit_s), ("ratio", self.ratio)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name} must be at least 0 and finite, not {value!r}")
+
     def key(self, request: Request, now: float) -> float:
         """Predicted output, tokens."""
         return SJF().key(request, now)

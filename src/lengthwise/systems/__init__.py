@@ -52,12 +52,17 @@ SYSTEMS: tuple[System, ...] = tuple(
 def find_system(name: str, *, carried: Collection[str] | None = None) -> System:
     """Return the system of that name. Raises ConfigError naming the nearest one.
 
-    `carried` is what the host's requests carry beside their text (None: whatever is needed); a
-    system that needs more would silently be first come, first served there, so it is refused.
+    `NAME:PARAMETER=VALUE` is that system with another value of a parameter that it declares, for
+    example `ssjf:stretch=4`; further ones follow after colons. `carried` is what the host's
+    requests carry beside their text (None: whatever is needed); a system that needs more would
+    silently be first come, first served there, so it is refused.
     """
-    system = next((system for system in SYSTEMS if system.name == name), None)
+    plain, *settings = name.split(":")
+    system = next((system for system in SYSTEMS if system.name == plain), None)
     if system is None:
-        raise ConfigError.unknown("scheduling policy", name, (system.name for system in SYSTEMS))
+        raise ConfigError.unknown("scheduling policy", plain, (system.name for system in SYSTEMS))
+    if settings:
+        system = system.tuned(name, settings)
     missing = [] if carried is None else [what for what in system.needs if what not in carried]
     if missing:
         raise ConfigError(
