@@ -25,13 +25,14 @@ def teacher():
     return cheap.fit(answers(700))
 
 
-def test_a_student_of_few_rows_ranks_better_with_a_teacher(teacher):
+def test_a_student_of_few_rows_is_closer_with_a_teacher(teacher):
     """Twenty rows alone, and twenty rows with what the teacher says of 600 prompts."""
     few, fresh = answers(20, seed=1), answers(400, seed=9)
     lessons = taught([row.prompt for row in answers(600, seed=10)], teacher).lessons
     alone, _ = evaluate(cheap.fit(few), fresh, resamples=5)
     both, _ = evaluate(cheap.fit(few, lessons=lessons), fresh, resamples=5)
-    assert both["kendall_tau"] > alone["kendall_tau"] + 0.015
+    assert both["kendall_tau"] > alone["kendall_tau"]
+    assert both["r2_log"] > alone["r2_log"] + 0.3
 
 
 def test_prompts_of_the_test_side_are_not_taught(teacher):

@@ -77,9 +77,9 @@ def test_no_text_is_in_the_artifact(tier):
 
 
 def test_it_learns_something_that_holds_on_rows_it_has_not_seen(tier):
-    """It ranks new rows, and its p90 covers about what it says; no text, no rank."""
+    """It ranks new rows, and its p90 covers what it says or a little more; no text, no rank."""
     found, _ = evaluate(fitted(tier.name), answers(400, seed=5), resamples=5)
-    assert 0.84 < found["coverage_p90"] < 0.96
+    assert 0.84 < found["coverage_p90"] < 0.97
     if tier.name != "history":
         assert found["kendall_tau"] > 0.3
 

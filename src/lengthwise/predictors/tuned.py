@@ -102,15 +102,18 @@ def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """A trained cheap model. Shapes: line (2,); knots (k,) rising; spread (levels, atoms).
+    """A trained cheap model.
 
-    `line` puts the shipped log-length on the engine's own scale, and the trees add to it; `forests`
-    is one, or one a class. `model_levels`: log-length that a named model adds.
+    Shapes: line (1 + COUNT,); reach (2, COUNT); knots (k,), rising; spread (levels, atoms). `line`
+    is an intercept and a weight a feature, each read no further than its `reach`; with many rows
+    only the shipped log-length has a weight. The trees add to it; `forests` is one, or one a class.
+    `model_levels`: log-length that a named model adds.
     """
 
     base: Stack
     own: NGrams | None
     line: Array
+    reach: Array
     forests: tuple[Trees, ...]
     knots_at: Array
     knots: Array
@@ -131,7 +134,8 @@ class Tuned:
 
     def middle(self, x: Array) -> float:
         """Log-length that the rows said, without the model's own level."""
-        raw = float(self.line[0] + self.line[1] * x[SHIPPED]) + score(self.forests, x)
+        within = np.minimum(np.maximum(x, self.reach[0]), self.reach[1])
+        raw = float(self.line[0] + self.line[1:] @ within) + score(self.forests, x)
         return float(np.interp(raw, self.knots_at, self.knots))
 
 
@@ -178,6 +182,7 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
     arrays: artifact.Arrays = {
         **{f"base_{name}": array for name, array in stack.arrays_of(tuned.base).items()},
         "line": tuned.line.astype("<f8"),
+        "reach": tuned.reach.astype("<f8"),
         "knots_at": tuned.knots_at.astype("<f8"),
         "knots": tuned.knots.astype("<f8"),
         "spread_at": tuned.spread_at.astype("<f8"),
@@ -224,6 +229,7 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             base=stack.of_arrays(base, directory, name="shipped"),
             own=own,
             line=arrays["line"].astype(np.float64),
+            reach=arrays["reach"].astype(np.float64),
             forests=tuple(
                 Trees.of_arrays(_named(arrays, f"forest{number}_"), COUNT)
                 for number in range(forests)
@@ -253,7 +259,9 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         buckets > 0
         and buckets & (buckets - 1) == 0
         and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
-        and tuned.line.shape == (2,)
+        and tuned.line.shape == (1 + COUNT,)
+        and tuned.reach.shape == (2, COUNT)
+        and bool(np.all(tuned.reach[0] <= tuned.reach[1]))
         and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
         and len(tuned.knots) > 0
         and bool(np.all(np.diff(tuned.knots_at) > 0))
@@ -268,7 +276,8 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         and all(
             bool(np.all(np.isfinite(array)))
             for array in (
-                tuned.line, tuned.knots_at, tuned.knots, tuned.spread_at, tuned.spread,
+                tuned.line, tuned.reach, tuned.knots_at, tuned.knots, tuned.spread_at,
+                tuned.spread,
                 *((own.weight, own.idf_squared) if own else ()),
             )
         )

@@ -6,6 +6,7 @@ knots and the spread are made of those predictions: they say what to expect of a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -21,9 +22,9 @@ from lengthwise.predictors.tuned import (
     Tuned,
     score,
 )
-from lengthwise.proxy import ngrams
+from lengthwise.proxy import linear, ngrams
 from lengthwise.proxy.calibration import knots_of, spread_of, undo_cuts
-from lengthwise.proxy.forests import OBJECTIVES, Objective, boost
+from lengthwise.proxy.forests import FEW_ROWS, OBJECTIVES, Objective, boost
 from lengthwise.proxy.table import FOLDS, Lesson, Table, deal, model_levels, table_of
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 MIN_ROWS = 20
 CENSOR_ROUNDS = 2
+#: No feature is larger: they are logarithms, shares and counts under a cut.
+FAR = 1e9
 #: The shipped score is believed as if so many rows, of so much variance, had confirmed it.
 LINE_ROWS, LINE_VARIANCE = 50, 0.5
 
@@ -136,6 +139,7 @@ def _fit(
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
     y, own = table.log_tokens - table.level, None
+    few = objective == "regression" and len(y) < FEW_ROWS
     limit, real = y, np.flatnonzero(table.real)
     knots: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
     line, said, middle = np.zeros(2), np.zeros(len(y)), np.zeros(len(y))
@@ -146,6 +150,8 @@ def _fit(
         line = _line(x[real, SHIPPED], y[real], objective)
         said = line[0] + line[1] * x[:, SHIPPED]
         raw = said + _out_of_fold(x, y - said, table, objective, seed)
+        if few:
+            raw = (raw + _line_out_of_fold(x, y, table)) / 2
         knots = knots_of(raw[real], y[real], objective)
         middle = np.interp(raw, *knots)
         if last + 1 < CENSOR_ROUNDS and table.cut.any():
@@ -154,10 +160,17 @@ def _fit(
     on_step("trees, all rows")
     forests = boost(x, y - said, objective, seed, from_log=table.bags is None)
     spread_at, spread = spread_of(middle[real], y[real], x[real, STATED], table.level[real])
+    weights, reach = _weights(line), np.array([[-FAR], [FAR]]) * np.ones(COUNT)
+    if few:
+        beside = linear.fit(x, y)
+        weights = (weights + np.array([beside.intercept, *beside.weight])) / 2
+        reach = np.array([beside.low, beside.high])
+        forests = tuple(replace(forest, value=forest.value / 2) for forest in forests)
     model = Tuned(
         base=base,
         own=own,
-        line=line,
+        line=weights,
+        reach=reach,
         forests=forests,
         knots_at=knots[0],
         knots=knots[1],
@@ -202,6 +215,13 @@ def _line(shipped: Array, y: Array, objective: Objective) -> Array:
     return np.array([float(y.mean()) - slope * float(shipped.mean()), slope])
 
 
+def _weights(line: Array) -> Array:
+    """Lay an intercept and a slope on the shipped log-length out as a weight a feature."""
+    weights = np.zeros(1 + COUNT)
+    weights[0], weights[1 + SHIPPED] = line
+    return weights
+
+
 def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams | None]:
     """Set the n-gram column by lines that have not seen the row's fold; also the line of all."""
     x = table.x.copy()
@@ -221,6 +241,16 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
         line = ngrams.fit(table.bags.take(inside), rest[inside])
         x[outside, OWN] = ngrams.scores(line, table.bags.take(outside))
     return x, ngrams.fit(table.bags, rest)
+
+
+def _line_out_of_fold(x: Array, y: Array, table: Table) -> Array:
+    """Predict each measured row by a line over all features that has not seen its fold."""
+    raw = np.zeros(len(y))
+    for k in range(FOLDS):
+        inside, outside = table.fold != k, (table.fold == k) & table.real
+        if inside.any() and outside.any():
+            raw[outside] = linear.fit(x[inside], y[inside]).say(x[outside])
+    return raw
 
 
 def _out_of_fold(x: Array, y: Array, table: Table, objective: Objective, seed: int) -> Array:

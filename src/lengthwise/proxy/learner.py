@@ -25,6 +25,7 @@ from lengthwise.predictors.watch import rank_arrays
 from lengthwise.proxy import cheap
 
 if TYPE_CHECKING:
+    from lengthwise.core.prediction import Prediction
     from lengthwise.predictors.request_log import Learnable
     from lengthwise.predictors.stack import Stack
     from lengthwise.predictors.tuned import Tuned
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 NEWEST_SHARE = 0.2
+NEWEST_PARTS = 4
 #: A refit may rank the newest rows worse by this much, which is noise, if it is calibrated better.
 TAU_SLACK = 0.02
 #: And is published only if its loss is smaller by this share.
@@ -60,17 +62,13 @@ class Verdict:
 
 
 def refit(rows: Learnable, base: Stack) -> Verdict:
-    """Fit to the older rows, hold against what served on the newest; if better, fit to all.
+    """Fit to all, and say whether such fits beat what served, on the newest rows.
 
     Raises BadInputError for too few rows, MissingExtraError without lightgbm.
     """
     count = len(rows.output_tokens)
     newest = np.arange(count) >= count - max(1, int(NEWEST_SHARE * count))
-    old = ~newest
-    trial = cheap.fit_features(
-        rows.features[old], rows.output_tokens[old], rows.censored[old], base
-    )
-    said = [trial.predict_row(x) for x in rows.features[newest]]
+    said = _unseen(rows, newest, base)
     p50, p90 = (np.array([p.quantile(q) for p in said]) for q in _QUANTILES)
     tokens, cut = rows.output_tokens[newest], rows.censored[newest]
     candidate = score(p50, p90, tokens, cut)
@@ -81,6 +79,22 @@ def refit(rows: Learnable, base: Stack) -> Verdict:
     return Verdict(
         published=better, rows=count, candidate=candidate, serving=serving, fitted=fitted
     )
+
+
+def _unseen(rows: Learnable, newest: Array, base: Stack) -> list[Prediction]:
+    """Predict the newest rows, a part at a time, by fits to all the other rows.
+
+    A fit to the older rows alone would know no more than what serves, which learnt from them.
+    """
+    said: list[Prediction] = []
+    for part in np.array_split(np.flatnonzero(newest), NEWEST_PARTS):
+        others = np.ones(len(newest), dtype=bool)
+        others[part] = False
+        trial = cheap.fit_features(
+            rows.features[others], rows.output_tokens[others], rows.censored[others], base
+        )
+        said += [trial.predict_row(x) for x in rows.features[part]]
+    return said
 
 
 def score(p50: Array, p90: Array, tokens: Array, cut: Array) -> Score:
