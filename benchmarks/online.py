@@ -81,7 +81,7 @@ def stream_of(read: Any, model: int, rng: random.Random) -> list[tuple[int, floa
 
 def learn(base: Stack, prompts: list[str], stream: list[tuple[int, float, bool]]) -> dict[str, Any]:
     """Run one stream; return tau before and after, and the share of refits published."""
-    own = OWN_ROWS if len(stream) >= OWN_ROWS + 150 else int(0.75 * len(stream))
+    own = OWN_ROWS if len(stream) >= OWN_ROWS + 100 else int(0.75 * len(stream))
     asked = [Prompt.of(prompts[p]) for p, _, _ in stream]
     x = np.array([tuned.features(a, base, None) for a in asked], dtype=np.float32)
     tokens = np.array([n for _, n, _ in stream])
