@@ -11,8 +11,8 @@ tokens per second of a full batch. `shuffled` is the control: the proxy is given
 prompt, and the gain must vanish. `--trained DIR` adds contenders with a proxy of your own. The
 same arrivals then go through the simulator, its cost fitted to the iterations of the capacity run.
 `--parts overhead` times a scheduling step at 1,000 waiting beside stock vLLM's, in processor time.
-Prints tables, writes --result, where parts that were not run stay; --page renews the part of
-docs/vllm.md between its markers.
+Prints tables, writes --result, where parts, loads and seeds that were not run stay; --page renews
+the part of docs/vllm.md between its markers, seeds pooled.
 """
 
 from __future__ import annotations
@@ -60,14 +60,23 @@ def main() -> None:
         result["overhead"] = {"steps": overhead(rounds=options.rounds), **measured}
         print(json.dumps(result["overhead"], indent=1))
     if "engine" in options.parts:
-        loads = [compare(options, load) for load in options.load]
-        result["engine"] = {"loads": loads, **measured}
-    options.result.parent.mkdir(parents=True, exist_ok=True)
-    options.result.write_text(json.dumps(result) + "\n")
+        for load in options.load:
+            for seed in options.seeds:
+                one = {**compare(options, load, seed), **measured}
+                kept = [r for r in result.get("runs", []) if (r["load"], r["seed"]) != (load, seed)]
+                result["runs"] = [*kept, one]
+                save(options.result, result)
+    save(options.result, result)
     if options.page:
         from in_engine_page import write_page  # noqa: PLC0415
 
         write_page(ROOT / "docs" / "vllm.md", result)
+
+
+def save(path: Path, result: dict[str, Any]) -> None:
+    """Write what is known so far: an interrupted benchmark keeps the runs that are whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result) + "\n")
 
 
 def machine() -> str:
@@ -103,7 +112,7 @@ def parse() -> argparse.Namespace:
     add("--contenders", nargs="+", choices=[*CONTENDERS], default=[*CONTENDERS])
     add("--predictor", default="default", help="a name or a trained artifact's directory")
     add("--model", type=Path, help="a model directory  [default: SmolLM2 out of its GGUF]")
-    add("--seed", type=int, default=0)
+    add("--seeds", type=int, nargs="+", default=[0], help="one run of every contender each")
     add("--result", type=Path, default=ROOT / "results" / "in_engine.json")
     add("--trained", type=Path, help="a trained artifact's directory, for the -trained contenders")
     add("--rounds", type=int, default=1, help="of the overhead; medians are shown")
@@ -114,30 +123,29 @@ def parse() -> argparse.Namespace:
 # --- one load, all contenders ------------------------------------------------------------------
 
 
-def compare(options: argparse.Namespace, load: float) -> dict[str, Any]:
+def compare(options: argparse.Namespace, load: float, seed: int) -> dict[str, Any]:
     """Run every contender on the same arrivals; each in an engine of its own."""
     from lengthwise.workloads.arrivals import arrivals_by_count  # noqa: PLC0415
 
-    requests = draw(options)
+    requests = draw(options, seed)
     mean = sum(r["output"] for r in requests) / len(requests)
     base = {"model": str(model_directory(options)), "max_num_seqs": options.max_num_seqs}
     base["cap"] = options.cap
     full = requests[: 4 * options.max_num_seqs]
     capacity = run({**base, "requests": [{**r, "arrival_s": 0.0} for r in full]}, "stock", options)
     rate = load * capacity["output_throughput"] / mean
-    arrivals = arrivals_by_count(len(requests), rate_rps=rate, seed=options.seed)
+    arrivals = arrivals_by_count(len(requests), rate_rps=rate, seed=seed)
     for request, arrival_s in zip(requests, arrivals, strict=True):
         request["arrival_s"] = arrival_s
-    print(
-        f"load {load:g}: {rate:.3f} requests/s, capacity {capacity['output_throughput']:.0f} tok/s"
-    )
+    speed = capacity["output_throughput"]
+    print(f"load {load:g}, seed {seed}: {rate:.3f} requests/s, capacity {speed:.0f} tok/s")
     found: dict[str, dict[str, Any]] = {}
     for name in options.contenders:
         if name.endswith("-trained") and not options.trained:
             continue
         told = requests
         if name == "shuffled":
-            others = random.Random(options.seed).sample(requests, len(requests))  # noqa: S311
+            others = random.Random(seed).sample(requests, len(requests))  # noqa: S311
             told = [{**r, "messages": o["messages"]} for r, o in zip(requests, others, strict=True)]
         found[name] = run({**base, "requests": told}, name, options)
         line = "  ".join(f"{m} {found[name][m]:9.0f}" for m in METRICS)
@@ -150,6 +158,7 @@ def compare(options: argparse.Namespace, load: float) -> dict[str, Any]:
         one.pop("times")
     return {
         "load": load,
+        "seed": seed,
         "rate_rps": rate,
         "requests": len(requests),
         "max_num_seqs": options.max_num_seqs,
@@ -198,7 +207,7 @@ def report_gain(found: dict[str, dict[str, Any]]) -> None:
         print(f"{name:13} gain over fcfs {gain:6.1%}, of oracle's {share:6.1%}")
 
 
-def draw(options: argparse.Namespace) -> list[dict[str, Any]]:
+def draw(options: argparse.Namespace, seed: int) -> list[dict[str, Any]]:
     """Draw requests with known lengths, shrunk and capped."""
     from lengthwise.errors import ConfigError  # noqa: PLC0415
     from lengthwise.workloads.datasets import draw_samples, load_dataset  # noqa: PLC0415
@@ -210,7 +219,7 @@ def draw(options: argparse.Namespace) -> list[dict[str, Any]]:
     ]
     if not samples:
         raise ConfigError(f"{options.dataset_path} has no short prompts with known output_tokens")
-    drawn = draw_samples(samples, options.num_prompts, seed=options.seed)
+    drawn = draw_samples(samples, options.num_prompts, seed=seed)
     return [
         {
             "messages": [{"role": role, "content": text} for role, text in sample.messages],

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BEGIN, END = "<!-- benchmark:in-engine -->", "<!-- /benchmark:in-engine -->"
 SHUFFLES = 200
+#: An oracle that gains less has no gain to take a share of.
+WORTH_A_SHARE = 0.02
 #: Contenders that the simulator knows: name -> (order, whose predictions).
 SIMULATED = {
     "fcfs": ("fcfs", "default"),
@@ -123,66 +125,102 @@ def write_page(page: Path, result: dict[str, Any]) -> None:
 
 def _parts(result: dict[str, Any]) -> list[str]:
     parts = []
-    if engine := result.get("engine"):
-        for one in engine["loads"]:
-            parts.append(_heading(one))
-            parts.append(_policies(one))
-            if one.get("simulated", {}).get("contenders"):
-                parts.append(_beside(one))
-        parts.append(_source(engine))
+    runs = result.get("runs", [])
+    for load in sorted({run["load"] for run in runs}, reverse=True):
+        some = sorted((run for run in runs if run["load"] == load), key=lambda run: run["seed"])
+        parts += [_heading(some), _policies(some)]
+        if all(run["simulated"]["contenders"] for run in some):
+            parts.append(_beside(some))
+        parts += [_source(run) for run in _unlike(some)]
     if overhead := result.get("overhead"):
         parts.append(_steps(overhead["steps"]))
         parts.append(_source(overhead))
     return parts
 
 
+def _unlike(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({_source(run): run for run in runs}.values())
+
+
 def _source(part: dict[str, Any]) -> str:
     return f"`benchmarks/in_engine.py {part['command']}`; {part['machine']}."
 
 
-def _heading(one: dict[str, Any]) -> str:
-    speed = one["capacity"]["output_throughput"]
+def _heading(runs: list[dict[str, Any]]) -> str:
+    rates = " and ".join(f"{run['rate_rps']:.2f}" for run in runs)
+    speeds = " and ".join(f"{run['capacity']['output_throughput']:.0f}" for run in runs)
     return (
-        f"**{one['load']:g}x of capacity** ({one['rate_rps']:.2f} requests/s of {one['requests']} "
-        f"requests; a full batch of {one['max_num_seqs']} gives {speed:.0f} tokens/s):"
+        f"**{runs[0]['load']:g}x of capacity**, {len(runs)} seeds pooled ({rates} requests/s, "
+        f"{sum(run['requests'] for run in runs)} requests in all; a full batch of "
+        f"{runs[0]['max_num_seqs']} gives {speeds} tokens/s):"
     )
 
 
-def _policies(one: dict[str, Any]) -> str:
-    lines = [
-        "| order | E2E mean, s | p50 | p99 | slowest | TTFT | taken off | gain | of oracle's |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    oracle = one["contenders"].get("oracle", {}).get("gain")
-    for name, row in one["contenders"].items():
-        seconds = [row[f"{m}_ms"] / 1000 for m in ("mean_e2el", "p50_e2el", "p99_e2el", "max_e2el")]
-        cells = [f"{s:.2f}" for s in (*seconds, row["mean_ttft_ms"] / 1000)]
-        gain = row.get("gain", 0.0)
-        share = f"{gain / oracle:.0%}" if oracle and abs(oracle) > 0.02 else "-"
-        cells += [str(row["preemptions"]), f"{gain:+.1%}", share]
+def _shared(runs: list[dict[str, Any]]) -> list[str]:
+    """Name the contenders that every seed ran, in order."""
+    return [n for n in runs[0]["contenders"] if all(n in run["contenders"] for run in runs)]
+
+
+def _mean(runs: list[dict[str, Any]], name: str, metric: str) -> float:
+    """Mean over seeds, weighted by requests: of a mean, that of all requests."""
+    weights = [run["requests"] for run in runs]
+    return float(np.average([run["contenders"][name][metric] for run in runs], weights=weights))
+
+
+def _policies(runs: list[dict[str, Any]]) -> str:
+    heads = ["order", "E2E mean, s", "p50", "p99", "slowest", "TTFT", "taken off", "gain"]
+    heads += ["of oracle's", "gain, seed by seed"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    fcfs_ms = _mean(runs, "fcfs", "mean_e2el_ms")
+    oracle = 0.0
+    if "oracle" in _shared(runs):
+        oracle = 1 - _mean(runs, "oracle", "mean_e2el_ms") / fcfs_ms
+    for name in _shared(runs):
+        mean_s, p50_s, p99_s, ttft_s = (
+            _mean(runs, name, f"{metric}_ms") / 1000
+            for metric in ("mean_e2el", "p50_e2el", "p99_e2el", "mean_ttft")
+        )
+        slowest_s = max(run["contenders"][name]["max_e2el_ms"] for run in runs) / 1000
+        gain = 1 - _mean(runs, name, "mean_e2el_ms") / fcfs_ms
+        cells = [f"{s:.2f}" for s in (mean_s, p50_s, p99_s, slowest_s, ttft_s)]
+        cells.append(str(sum(run["contenders"][name]["preemptions"] for run in runs)))
+        cells.append(f"{gain:+.1%}")
+        cells.append(f"{gain / oracle:.0%}" if abs(oracle) > WORTH_A_SHARE else "-")
+        cells.append(", ".join(f"{run['contenders'][name]['gain']:+.1%}" for run in runs))
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "p50 and p99 are means of the seeds', the slowest is that of all."]
     return "\n".join(lines)
 
 
-def _beside(one: dict[str, Any]) -> str:
+def _beside(runs: list[dict[str, Any]]) -> str:
+    errors = ", ".join(f"{run['simulated']['fit_median_error']:.1%}" for run in runs)
     words = (
         "The same arrivals in the simulator, its cost fitted to the full batch's iterations "
-        f"(median error of one {one['simulated']['fit_median_error']:.1%}). Pace: how much "
-        "slower the machine was in the run than then."
+        f"(median error of one: {errors}); medians over the seeds. Pace: how much slower the "
+        "machine was in the run than at the full batch."
     )
     lines = [
         words,
         "",
-        "| order | gain | simulated | E2E mean, s | simulated | TTFT mean | simulated | pace |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| order | gain | simulated | E2E mean over simulated | TTFT mean over simulated | pace |",
+        "| --- " * 6 + "|",
     ]
-    for name, told in one["simulated"]["contenders"].items():
-        live = one["contenders"][name]
-        cells = [f"{live['gain']:+.1%}", f"{told.get('gain', 0):+.1%}"]
-        for metric in ("mean_e2el_ms", "mean_ttft_ms"):
-            cells += [f"{live[metric] / 1000:.2f}", f"{told[metric] / 1000:.2f}"]
-        lines.append(f"| {name} | {' | '.join(cells)} | x {told['pace']:.2f} |")
-    if gains := one["simulated"].get("shuffled_gains"):
+    for name in runs[0]["simulated"]["contenders"]:
+        pairs = [
+            (run["contenders"][name], run["simulated"]["contenders"][name])
+            for run in runs
+            if name in run["simulated"]["contenders"]
+        ]
+        gain, simulated_gain = (float(np.median([one[i]["gain"] for one in pairs])) for i in (0, 1))
+        ratios = [
+            float(np.median([live[metric] / told[metric] for live, told in pairs]))
+            for metric in ("mean_e2el_ms", "mean_ttft_ms")
+        ]
+        pace = float(np.median([told["pace"] for _, told in pairs]))
+        cells = [f"{gain:+.1%}", f"{simulated_gain:+.1%}", *(f"x {r:.2f}" for r in ratios)]
+        lines.append(f"| {name} | {' | '.join(cells)} | x {pace:.2f} |")
+    gains = np.concatenate([run["simulated"].get("shuffled_gains", []) for run in runs])
+    if len(gains):
         low, high = np.quantile(gains, [0.05, 0.95])
         words = (
             f"The control in the simulator, `sjf` on predictions dealt out at random {len(gains)} "
