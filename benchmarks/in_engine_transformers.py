@@ -53,7 +53,7 @@ def main() -> None:
     options = parse()
     if options.device == "cuda" and options.clock != "wall":
         raise SystemExit("--clock fitted goes by what a CPU computes: --clock wall for a GPU")
-    requests = draw(options)
+    requests = draw(options, options.seed)
     tokenizer, vocabulary = encode(requests)
     model = build(options, vocabulary)
     result: dict[str, Any] = {"machine": machine(options, model), "device": options.device}
