@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from lengthwise.cli import cli
 from lengthwise.errors import ConfigError, MissingExtraError
 from lengthwise.proxy.neural.aims import aim_of, classes_of
-from lengthwise.proxy.neural.fit import line_of
+from lengthwise.proxy.neural.fit import line_of, without_itself
 from lengthwise.proxy.neural.recipe import Wishes, recipe_of
 from tests.proxy.worlds import answers, write
 
@@ -46,9 +46,21 @@ def test_the_line_of_encoder_and_cheap_tier_never_turns_one_round():
     """Least squares where both help; where one is against it, it is left out."""
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 500))
-    assert line_of(a, b, 1 + 2 * a + 3 * b) == pytest.approx([1, 2, 3])
-    assert line_of(a, b, 1 + 2 * a - 3 * b)[2] == 0
-    assert line_of(a, b, 5 - a - b) == pytest.approx([5, 0, 0], abs=0.2)
+    both = np.column_stack((np.ones(len(a)), a, b))
+    assert line_of(both, 1 + 2 * a + 3 * b) == pytest.approx([1, 2, 3])
+    assert line_of(both, 1 + 2 * a - 3 * b)[2] == 0
+    assert line_of(both, 5 - a - b) == pytest.approx([5, 0, 0], abs=0.2)
+
+
+def test_a_row_is_not_told_by_itself():
+    """What is said of each row is what the line fitted to the other rows says of it."""
+    rng = np.random.default_rng(3)
+    columns = np.column_stack((np.ones(12), rng.normal(size=(12, 2))))
+    y = columns @ [1, 2, 3] + rng.normal(size=12)
+    said = without_itself(columns, line_of(columns, y), y)
+    for row in range(12):
+        others = np.arange(12) != row
+        assert said[row] == pytest.approx(columns[row] @ line_of(columns[others], y[others]))
 
 
 def test_what_is_out_of_range_is_named():
