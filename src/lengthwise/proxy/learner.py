@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 NEWEST_SHARE = 0.2
-NEWEST_PARTS = 4
+NEWEST_PARTS = 2
 #: A refit may rank the newest rows worse by this much, which is noise, if it is calibrated better.
 TAU_SLACK = 0.02
 #: And is published only if its loss is smaller by this share.
