@@ -135,10 +135,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the training data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--neural", action="store_true", help="also fine-tune an encoder: long")
+    parser.add_argument("--keep", action="store_true", help="keep what fine-tuning reached before")
     parser.add_argument("--no-page", action="store_true", help="leave docs/predictors.md alone")
     options = parser.parse_args()
     known = {plain(prompt) for prompt in corpus.read_corpus(options.data).prompts}
     prompts, streams = answers(options.results, known)
+    written = ROOT / "results" / "own_rows.json"
+    before = json.loads(written.read_text("utf-8"))["models"] if options.keep else {}
     base, found = shipped(), {}
     for model, stream in streams.items():
         chance = random.Random(f"{options.seed}/{model}")  # noqa: S311  # draws orders
@@ -146,6 +149,8 @@ def main() -> None:
         found[model] = mean_of([learn(base, prompts, order) for order in orders])
         if options.neural:
             found[model]["tau_neural"] = fine_tuned(prompts, orders[0], options.seed)
+        elif "tau_neural" in before.get(model, {}):
+            found[model]["tau_neural"] = before[model]["tau_neural"]
         print(model, {k: round(v, 3) for k, v in found[model].items()}, flush=True)
     every = {
         key: float(np.mean([one[key] for one in found.values()]))
@@ -154,12 +159,11 @@ def main() -> None:
     report = {"prompts": len(prompts), "every": every, "models": found}
     text = f"{len(prompts)} prompts, {ORDERS} orders each.\n\n{table(report)}"
     print(text)
-    results = ROOT / "results"
-    results.mkdir(exist_ok=True)
-    (results / "own_rows.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    written.parent.mkdir(exist_ok=True)
+    written.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     if not options.no_page:
-        before, rest = PAGE.read_text("utf-8").split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", "utf-8")
+        head, rest = PAGE.read_text("utf-8").split(BEGIN)
+        PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", "utf-8")
 
 
 if __name__ == "__main__":
