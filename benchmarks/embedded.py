@@ -62,7 +62,7 @@ PARTS = {
     "sharegpt": Part(
         title="ShareGPT first turns, 1.5x overload",
         overload=1.5,
-        policies="fcfs,sjf,ssjf-elastic,oracle",
+        policies="fcfs,sjf,ssjf,oracle",
         default_seeds="0",
         dataset=("--dataset-name", "sharegpt", "--dataset-path"),
     ),
