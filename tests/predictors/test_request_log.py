@@ -142,6 +142,16 @@ def test_a_row_that_cannot_be_made_does_not_end_the_writer(tmp_path):
     assert (writer.written, writer.dropped) == (1, 1)
 
 
+def test_a_number_that_sqlite_cannot_hold_does_not_end_the_writer(tmp_path, caplog):
+    """The rows of that batch are dropped, counted and said; the next ones are written."""
+    writer = LogWriter(tmp_path / "log.sqlite3")
+    writer._write([replace(ROW, prompt_tokens=2**63)])
+    writer._write([ROW])
+    writer._connection.close()
+    assert (writer.written, writer.dropped) == (1, 1)
+    assert "SQLite cannot" in caplog.text
+
+
 def test_the_writer_hears_of_each_batch_in_its_own_thread(tmp_path):
     """`on_written` tells how many rows are safe now."""
     heard = []

@@ -113,6 +113,10 @@ class LogWriter:
             if self._connection is None:
                 self._connection = request_log.open_for_writing(self.path)
             request_log.insert(self._connection, rows)
+        except OverflowError:  # a bug of ours, which must not end the thread: the file is sound
+            log.exception("rows of the request log hold numbers that SQLite cannot")
+            self.dropped += len(rows)
+            return
         except (sqlite3.Error, OSError, BadInputError) as error:
             self.dropped += len(rows)
             if not self._failing:
