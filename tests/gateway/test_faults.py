@@ -11,6 +11,7 @@ import pytest
 from lengthwise.core.events import Outcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig
+from lengthwise.predictors import request_log
 from tests.faults.fake_engine import FakeEngine, Script
 from tests.gateway.rig import chat, metric, post, serving, until
 
@@ -83,6 +84,37 @@ async def test_a_stream_that_stalls_is_broken_off():
         text = await answer.text()
         assert "did not answer in time" in text.splitlines()[-2]
         await until(lambda: engine.received[0].closed)
+
+
+async def test_a_cut_that_http_does_not_show_is_said_too():
+    """A stream that ends with its connection, and neither finishes nor says [DONE], was cut."""
+    async with (
+        FakeEngine(slots=1, script=Script(fault="bare")) as engine,
+        serving(engine) as gateway,
+    ):
+        text = await (await post(gateway, chat(stream=True))).text()
+        assert text.count('"content":"a"') == 2
+        assert json.loads(text.splitlines()[-2].removeprefix("data: "))["error"]
+        assert metric(gateway, "request_success_total", finished_reason="engine_error") == 1
+
+
+async def test_an_error_that_the_engine_streams_is_no_answer(tmp_path):
+    """It passes as it is, once, and counts as the engine's failure: no length is learnt from it."""
+    path = tmp_path / "log.sqlite3"
+    async with (
+        FakeEngine(slots=1, script=Script(fault="error")) as engine,
+        serving(engine, log_path=str(path), learn=False) as gateway,
+    ):
+        text = await (await post(gateway, chat(stream=True))).text()
+        assert text.count("error") == 1
+        assert text.endswith("data: [DONE]\n\n")
+        assert metric(gateway, "request_success_total", finished_reason="engine_error") == 1
+    row = next(request_log.every_row(path))
+    assert (row["finish_reason"], row["censored"], row["output_tokens"]) == (
+        "engine_error",
+        True,
+        2,
+    )
 
 
 async def test_what_an_engine_did_not_accept_moves_to_another():

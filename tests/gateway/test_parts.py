@@ -51,6 +51,36 @@ def test_usage_written_by_the_model_is_not_usage():
     assert tally.usage is None
 
 
+@pytest.mark.parametrize(
+    ("event", "failed"),
+    [
+        (b'data: {"error": {"message": "no"}}\n\n', True),
+        (b'data: {"object":"error","message":"no"}\r\n\r\n', True),
+        (b'event: error\ndata: {"message":"no"}\n\n', True),
+        (b'data: {"error":"out of memory","error_type":"x"}\n\n', True),
+        (b'data: {"error":null,"choices":[{"text":"a"}]}\n\n', False),
+        (b'data: {"choices":[{"text":"\\nerror: {\\"error\\": {"}]}\n\n', False),
+    ],
+)
+def test_an_error_of_the_engine_is_told_from_a_text_about_one(event, failed):
+    """Each engine's spelling, and a model that writes of errors; the last line may lack its end."""
+    tally = Tally()
+    tally.feed(STREAM + event + b"data: [DONE]")
+    tally.close()
+    assert (tally.failed, tally.ended) == (failed, True)
+
+
+def test_an_error_in_place_of_an_answer_is_a_failure():
+    """Some proxies answer 200 with an error in the body."""
+    for body, failed in (
+        (b' {"error": {"code": 1}}', True),
+        (b'{"id": "1", "error": null}', False),
+    ):
+        tally = Tally()
+        tally.read_answer(body)
+        assert tally.failed is failed
+
+
 def test_only_named_headers_go_upstream():
     """The allow-list holds for any spelling; the operator's key replaces the client's."""
     client = aiohttp.typedefs.CIMultiDict(

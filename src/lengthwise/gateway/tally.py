@@ -15,18 +15,31 @@ _PROMPT_TOKENS = re.compile(rb'"prompt_tokens":\s*(\d{1,9})')
 _PREDICTED_N = re.compile(rb'"predicted_n":\s*(\d{1,9})')
 _MS_PER_TOKEN = re.compile(rb'"predicted_per_token_ms":\s*(\d{1,9}(?:\.\d{1,12})?)')
 _CUT = re.compile(rb'"finish_reason":\s*"length"')
+_ENDED = re.compile(rb'"finish_reason":\s*"|^data:\s*\[DONE\]', re.MULTILINE)
+# An error in the middle of a stream, as vLLM (both spellings), SGLang, llama.cpp and TGI write it,
+# or in place of an answer; at the beginning of a line, where no text of the model can stand.
+_FAILED = re.compile(
+    rb'^(?:data:\s*)?\{\s*"(?:error"\s*:\s*(?:\{|"[^"])|object"\s*:\s*"error")|^error:|^event:\s*error',
+    re.MULTILINE,
+)
 _MAX_EVENT_BYTES = 1 << 20
 
 
 class Tally:
-    """What one answer has come to. Lengths are tokens; usage, where sent, beats counting."""
+    """What one answer has come to. Lengths are tokens; usage, where sent, beats counting.
 
-    __slots__ = ("_pending", "cut", "deltas", "events", "prompt_tokens", "s_per_token", "usage")
+    `ended` is set where the engine said so, `failed` where it wrote an error instead of the rest.
+    """
+
+    __slots__ = (
+        "_pending", "cut", "deltas", "ended", "failed", "prompt_tokens", "s_per_token", "usage"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.deltas = 0
-        self.events = 0
         self.cut = False
+        self.ended = False
+        self.failed = False
         self.usage: int | None = None
         self.prompt_tokens: int | None = None
         self.s_per_token: float | None = None
@@ -49,11 +62,20 @@ class Tally:
         self.deltas += new
         if b'"usage"' in whole or b'"timings"' in whole or b'"length"' in whole:
             self._read_end(whole)
+        if not self.ended and _ENDED.search(whole):
+            self.ended = True
+        if b"error" in whole and _FAILED.search(whole):
+            self.failed = True
         return new
+
+    def close(self) -> None:
+        """Take in what stands after the last line end: the stream is over."""
+        self.feed(b"\n")
 
     def read_answer(self, body: bytes) -> None:
         """Take in a whole answer that was not streamed."""
         self._read_end(body)
+        self.failed = _FAILED.match(body.lstrip()) is not None
 
     def _read_end(self, text: bytes) -> None:
         if found := _COMPLETION_TOKENS.findall(text) or _PREDICTED_N.findall(text):
