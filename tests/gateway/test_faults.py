@@ -11,6 +11,7 @@ import pytest
 from lengthwise.core.events import Outcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig
+from lengthwise.gateway.fleet import FAILURES_TO_OPEN
 from lengthwise.predictors import request_log
 from tests.faults.fake_engine import FakeEngine, Script
 from tests.gateway.rig import chat, metric, post, serving, until
@@ -163,6 +164,24 @@ async def test_five_failures_in_a_row_open_the_breaker():
         statuses = [(await post(gateway)).status for _ in range(7)]
         assert statuses == [502] * 5 + [503] * 2
         assert len(engine.received) == 5
+
+
+async def test_a_probe_on_its_way_does_not_end_a_rest():
+    """The fifth failure comes while a probe is being answered: the engine rests all the same."""
+    async with FakeEngine(slots=1) as engine, serving(engine, probe_interval_s=60) as gateway:
+        fleet = gateway.fleet
+        member = fleet._members[engine.url]
+
+        async def probe(*, ask_slots: bool) -> None:
+            for _ in range(FAILURES_TO_OPEN):
+                fleet.failed(engine.url, refused=False)
+
+        member.engine.probe = probe
+        await fleet._probe(member)
+        assert not fleet.ready
+        member.rests_until_s = 0.0
+        await fleet._probe(member)
+        assert fleet.ready
 
 
 async def test_models_must_agree():

@@ -175,6 +175,8 @@ class Fleet:
                 self._down(member, str(error))
             return
         member.missed_probes = 0
+        if self._loop.time() < member.rests_until_s:
+            return  # it failed its fifth request while this probe was on its way
         self._models = self._models or engine.models
         if engine.models != self._models:
             self._down(member, f"it {self._difference(engine)}")
