@@ -14,7 +14,7 @@ def test_an_interrupted_file_leaves_the_old_one(tmp_path):
     """What was there stays, and nothing is left beside it."""
     path = tmp_path / "out.json"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as stream:
+    with pytest.raises(KeyboardInterrupt), written_whole(path) as stream:  # noqa: PT012
         stream.write(b"new")
         raise KeyboardInterrupt
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("out.json", "old")]

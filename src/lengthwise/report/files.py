@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
@@ -34,5 +35,9 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         with partial.open("wb") as stream:
             yield stream
         os.replace(partial, path)  # noqa: PTH105  # Path.replace is the same call
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(path)  # a write does not know whose it was
+        raise
     finally:
         partial.unlink(missing_ok=True)
