@@ -44,6 +44,20 @@ def test_the_engines_own_count_beats_ours():
     assert tally.s_per_token == pytest.approx(0.0055)
 
 
+@pytest.mark.parametrize("every_event", [False, True])
+def test_llama_cpp_counts_one_answer_of_several_the_others_all(every_event):
+    """Two answers of 20 and 10 tokens are 30, whoever says it, and 40 if only the first is told."""
+    piece = b'data: {"choices":[{"delta":{"content":"a"}}]%s}\n\n'
+    early = piece % (b',"timings":{"predicted_n":1}' if every_event else b"")
+    last = b'data: {"choices":[],"usage":{"completion_tokens":%d},"timings":{"predicted_n":%d}}\n\n'
+    llama, vllm, whole = Tally(2), Tally(2), Tally(2)
+    for part in (early, early, last % (20, 20), early, last % (10, 10)):
+        llama.feed(part)
+    vllm.feed(piece % b"" + b'data: {"usage":{"completion_tokens":30}}\n\n')
+    whole.read_answer(b'{"usage":{"completion_tokens":20},"timings":{"predicted_n":20}}')
+    assert (llama.output_tokens, vllm.output_tokens, whole.output_tokens) == (30, 30, 40)
+
+
 def test_usage_written_by_the_model_is_not_usage():
     """A model that writes JSON cannot fake the counts, since its quotes are escaped."""
     tally = Tally()

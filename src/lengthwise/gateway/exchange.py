@@ -82,7 +82,7 @@ class Exchange:
         self.own = own
         self.prompt = prompt
         self.foreseen = foreseen
-        self.tally = Tally()
+        self.tally = Tally(ticket.request.slots)
         self.first_s: float | None = None
         self.ended_s: float | None = None
         self._response: web.StreamResponse | None = None
