@@ -135,6 +135,13 @@ def test_a_time_that_is_no_number_is_refused(served, option):
         served("--engine", URL, option, "nan")
 
 
+@pytest.mark.parametrize("option", ["--host", "--log-path", "--predictor"])
+def test_an_option_that_is_empty_is_refused(served, option):
+    """As "$UNSET" makes it: an empty host would listen on every address, unseen."""
+    with pytest.raises(ConfigError, match=f"{option} must not be empty"):
+        served("--engine", URL, option, "")
+
+
 def test_a_password_in_an_engines_url_is_refused_and_not_repeated(served):
     """It would stand in logs and process lists; keys come from the environment."""
     with pytest.raises(ConfigError, match="--engine-api-key-env") as caught:
