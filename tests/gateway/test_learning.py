@@ -85,6 +85,7 @@ async def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, caplog):
     path.mkdir()
     async with FakeEngine() as engine:
         async with serving(engine, log_path=str(path)) as gateway:
+            await until(lambda: "is not written" in caplog.text)  # before anybody asks
             answers = [await post(gateway) for _ in range(3)]
             assert {answer.status for answer in answers} == {200}
             await until(lambda: gateway.learning.writer.dropped > 0)

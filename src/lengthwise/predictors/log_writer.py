@@ -76,6 +76,10 @@ class LogWriter:
             self._thread.join(timeout_s)
 
     def _work(self) -> None:
+        try:  # a path that cannot be written is said at once, not at the first request
+            self._connection = request_log.open_for_writing(self.path)
+        except (sqlite3.Error, OSError, BadInputError) as error:
+            self._say(error)
         while True:
             if batch := self._gather():
                 self._write(batch)
@@ -119,9 +123,7 @@ class LogWriter:
             return
         except (sqlite3.Error, OSError, BadInputError) as error:
             self.dropped += len(rows)
-            if not self._failing:
-                log.warning("the request log is not written (serving goes on): %s", error)
-            self._failing = True
+            self._say(error)
             self._reopen_later()
             return
         if self._failing:
@@ -130,6 +132,12 @@ class LogWriter:
         self.written += len(rows)
         if self._on_written is not None:
             self._on_written(len(rows))
+
+    def _say(self, error: Exception) -> None:
+        """Warn once, until rows are written again."""
+        if not self._failing:
+            log.warning("the request log is not written (serving goes on): %s", error)
+        self._failing = True
 
     def _reopen_later(self) -> None:
         """Let go of the file and rest a while; rows queue meanwhile, as far as there is room."""
