@@ -51,6 +51,7 @@ class LogWriter:
         self._on_written = on_written
         self._rows: queue.Queue[Callable[[], LogRow] | None] = queue.Queue(max_queued)
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._failing = False
         self._closing = threading.Event()
         # A daemon, because a disk that hangs must not keep the process from ending.
@@ -77,7 +78,7 @@ class LogWriter:
 
     def _work(self) -> None:
         try:  # a path that cannot be written is said at once, not at the first request
-            self._connection = request_log.open_for_writing(self.path)
+            self._opened()
         except (sqlite3.Error, OSError, BadInputError) as error:
             self._say(error)
         while True:
@@ -114,9 +115,7 @@ class LogWriter:
 
     def _write(self, rows: list[LogRow]) -> None:
         try:
-            if self._connection is None:
-                self._connection = request_log.open_for_writing(self.path)
-            request_log.insert(self._connection, rows)
+            request_log.insert(self._opened(), rows)
         except OverflowError:  # a bug of ours, which must not end the thread: the file is sound
             log.exception("rows of the request log hold numbers that SQLite cannot")
             self.dropped += len(rows)
@@ -133,6 +132,18 @@ class LogWriter:
         if self._on_written is not None:
             self._on_written(len(rows))
 
+    def _opened(self) -> sqlite3.Connection:
+        """Open the file if it is not open, or is no more where it was: moved, removed."""
+        if self._connection is not None and _identity(self.path) != self._file:
+            # SQLite would write on where nobody reads, and at the end leave its journal behind.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.close()
+            self._connection = None
+        if self._connection is None:
+            self._connection = request_log.open_for_writing(self.path)
+            self._file = _identity(self.path)
+        return self._connection
+
     def _say(self, error: Exception) -> None:
         """Warn once, until rows are written again."""
         if not self._failing:
@@ -146,3 +157,12 @@ class LogWriter:
                 self._connection.close()
             self._connection = None
         self._closing.wait(_RETRY_S)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Say which file lies at a path; None if none does."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
