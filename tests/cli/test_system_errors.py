@@ -1,4 +1,4 @@
-"""What the system refuses is one line on stderr, not a traceback."""
+"""What the system or a random generator refuses is one line on stderr, not a traceback."""
 
 from __future__ import annotations
 
@@ -40,3 +40,13 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, monkeypatch, capsys):
         cli.main()
     assert end.value.code == 1
     assert capsys.readouterr().err == f"Error: {tmp_path / 'out.json'}: No space left on device\n"
+
+
+@pytest.mark.parametrize("verb", ["bench", "calibrate", "evaluate", "train"])
+def test_a_negative_seed_is_refused_by_its_option(verb, monkeypatch, capsys):
+    """No generator takes one; the message says which option it was."""
+    monkeypatch.setattr(sys, "argv", ["lengthwise", verb, "--seed", "-1"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    assert "'--seed': -1 is not in the range" in capsys.readouterr().err

@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 @click.option("--max-num-batched-tokens", type=int, help="Token budget of an iteration.")
 @click.option("--num-gpu-blocks", type=int, help="Usable KV blocks.")
 @click.option("--block-size", type=int, help="Tokens of a KV block.")
-@click.option("--seed", default=0, show_default=True, help="Which fifth of the rows is held out.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which fifth of the rows is held out.",
+)
 def command(
     files: tuple[Path, ...],
     output: Path | None,
