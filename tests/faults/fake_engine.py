@@ -57,6 +57,7 @@ class FakeEngine:
     keep_bodies: bool = True
     received: list[Received] = field(default_factory=list)
     ledger: list[list[str]] = field(default_factory=list)
+    probes: int = 0
     running: int = 0
     most_running: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -93,6 +94,7 @@ class FakeEngine:
     async def _handle(self, request):
         path = request.path
         if path == "/v1/models":
+            self.probes += 1
             rows = [{"id": model, "object": "model"} for model in self.models]
             return web.json_response({"object": "list", "data": rows})
         if path == "/slots" and self.slots is not None:

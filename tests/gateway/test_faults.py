@@ -192,6 +192,42 @@ async def test_models_must_agree():
                 pass
 
 
+async def test_an_engine_alone_may_change_its_models(caplog):
+    """It loads an adapter, or returns with another model: served on, and said."""
+    async with (
+        FakeEngine(models=("a",)) as engine,
+        serving(engine, probe_interval_s=0.02) as gateway,
+    ):
+        engine.models = ("a", "adapter")
+        await until(lambda: gateway.fleet.models == ("a", "adapter"))
+        assert gateway.fleet.ready
+        await engine.stop()
+        await until(lambda: not gateway.fleet.ready)
+        engine.models = ("b",)
+        await engine.start()
+        await until(lambda: gateway.fleet.ready)
+        assert (await post(gateway)).status == 200
+        await until(lambda: [*gateway.learning.models.served] == ["b"])
+        assert "lists other models now: a, adapter" in caplog.text
+
+
+async def test_an_engine_that_differs_from_the_others_stays_down_and_is_named(caplog):
+    """With another engine up there is somebody to differ from; the reason is said once."""
+    async with (
+        FakeEngine(models=("a",)) as one,
+        FakeEngine(models=("a",)) as two,
+        serving(one, two, probe_interval_s=0.02) as gateway,
+    ):
+        two.models = ("b",)
+        member = gateway.fleet._members[two.url]
+        await until(lambda: not member.up)
+        seen = two.probes
+        await until(lambda: two.probes > seen + 3)
+        assert not member.up
+        assert gateway.fleet.ready
+        assert caplog.text.count("serves b, but the others serve a") == 1
+
+
 async def test_an_engine_that_cannot_tell_its_limit_needs_one():
     """The error names the option; with the option it serves."""
     async with FakeEngine(slots=None) as engine:

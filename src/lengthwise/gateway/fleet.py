@@ -28,11 +28,12 @@ log = logging.getLogger("lengthwise.gateway")
 class _Member:
     """One engine's standing."""
 
-    __slots__ = ("engine", "failures", "kick", "missed_probes", "rests_until_s", "up")
+    __slots__ = ("engine", "failures", "kick", "missed_probes", "rests_until_s", "up", "why_down")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.up = False
+        self.why_down = ""
         self.failures = 0
         self.missed_probes = 0
         self.rests_until_s = 0.0
@@ -138,7 +139,7 @@ class Fleet:
                     f"cannot ask {engine.url} how many requests it runs at once ({error}); "
                     "start it first, or say it: --max-inflight N"
                 ) from error
-            log.warning("%s is down: %s", engine.url, error)
+            self._down(member, str(error))
             self.driver.resize(engine.url, 0)
             return
         if engine.slots is None:
@@ -177,10 +178,15 @@ class Fleet:
         member.missed_probes = 0
         if self._loop.time() < member.rests_until_s:
             return  # it failed its fifth request while this probe was on its way
-        self._models = self._models or engine.models
         if engine.models != self._models:
-            self._down(member, f"it {self._difference(engine)}")
-        elif engine.slots and not member.up:
+            if any(other.up for other in self._members.values() if other is not member):
+                self._down(member, f"it {self._difference(engine)}")
+                return
+            # Nobody to differ from: it came back with another model, or has loaded an adapter.
+            if self._models:
+                log.warning("%s lists other models now: %s", engine.url, ", ".join(engine.models))
+            self._models = engine.models
+        if engine.slots and not member.up:
             self._up(member)
 
     def _difference(self, engine: Engine) -> str:
@@ -191,6 +197,7 @@ class Fleet:
 
     def _up(self, member: _Member) -> None:
         member.up = True
+        member.why_down = ""
         member.failures = 0
         log.info("%s is up with %s slots", member.engine.url, member.engine.slots)
         self.driver.resize(member.engine.url, member.engine.slots or 0)
@@ -199,10 +206,12 @@ class Fleet:
             self.driver.open()
 
     def _down(self, member: _Member, why: str) -> None:
+        if member.why_down != why:  # each reason once, also while it is down
+            member.why_down = why
+            log.warning("%s is down: %s", member.engine.url, why)
         if not member.up:
             return
         member.up = False
-        log.warning("%s is down: %s", member.engine.url, why)
         self.driver.resize(member.engine.url, 0)
         if not self.ready:
             self._close()
