@@ -17,7 +17,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command("train")
-@click.option("--dataset-path", type=FILE, default=None, help="Rows with known lengths; see below.")
+@click.option("--dataset-path", type=FILE, default=None, help="Rows with known lengths, as above.")
 @click.option(
     "--from-log",
     type=FILE,
