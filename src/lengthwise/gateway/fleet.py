@@ -139,7 +139,7 @@ class Fleet:
                     f"cannot ask {engine.url} how many requests it runs at once ({error}); "
                     "start it first, or say it: --max-inflight N"
                 ) from error
-            self._down(member, str(error))
+            self._down(member, str(error), lasting=True)
             self.driver.resize(engine.url, 0)
             return
         if engine.slots is None:
@@ -180,7 +180,7 @@ class Fleet:
             return  # it failed its fifth request while this probe was on its way
         if engine.models != self._models:
             if any(other.up for other in self._members.values() if other is not member):
-                self._down(member, f"it {self._difference(engine)}")
+                self._down(member, f"it {self._difference(engine)}", lasting=True)
                 return
             # Nobody to differ from: it came back with another model, or has loaded an adapter.
             if self._models:
@@ -205,8 +205,9 @@ class Fleet:
             self._closed = False
             self.driver.open()
 
-    def _down(self, member: _Member, why: str) -> None:
-        if member.why_down != why:  # each reason once, also while it is down
+    def _down(self, member: _Member, why: str, *, lasting: bool = False) -> None:
+        # Said once; while it is down already, only what no waiting will mend.
+        if member.up or (lasting and member.why_down != why):
             member.why_down = why
             log.warning("%s is down: %s", member.engine.url, why)
         if not member.up:
