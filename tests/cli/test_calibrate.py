@@ -52,6 +52,23 @@ def test_tables_and_logs_are_not_mixed(tmp_path):
         CliRunner().invoke(command, [str(table), str(log)], catch_exceptions=False)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prompt_tokens": None}, "no request has 'prompt_tokens'.*--include-usage"),
+        ({"outcome": "failed"}, "0 usable rows are too few"),
+        ({"output_tokens": 1}, "0 usable rows are too few"),
+    ],
+)
+def test_a_log_without_a_usable_request_says_why(tmp_path, change, said):
+    """A bench without --include-usage knows no prompt tokens; one-token answers have no span."""
+    source = tmp_path / "per_request.jsonl"
+    rows = [row | change for row in rows_of(*served(0.5, count=30))]
+    source.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(BadInputError, match=said):
+        CliRunner().invoke(command, [str(source)], catch_exceptions=False)
+
+
 def test_the_example_of_the_docs_runs(tmp_path, monkeypatch):
     """As it stands on the page, in a folder with the two logs that it names."""
     page = (Path(__file__).parents[2] / "docs" / "simulator.md").read_text("utf-8")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import threading
 from dataclasses import replace
 
 import pytest
@@ -140,3 +142,16 @@ def test_what_is_no_log_is_named(tmp_path, verb):
     theirs.close()
     with pytest.raises(BadInputError, match="not a request log"):
         run(verb, other)
+
+
+def test_an_export_into_a_pipe_leaves_the_pipe(log, tmp_path):
+    """A device or a pipe named by --output is written, not replaced by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    reader.start()
+    assert run("export", log, "--output", pipe).exit_code == 0
+    reader.join(5.0)
+    assert read[0].count("\n") == 30
+    assert pipe.is_fifo()

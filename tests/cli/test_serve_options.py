@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -135,6 +137,13 @@ def test_a_time_that_is_no_number_is_refused(served, option):
         served("--engine", URL, option, "nan")
 
 
+@pytest.mark.parametrize("option", ["--host", "--log-path", "--predictor"])
+def test_an_option_that_is_empty_is_refused(served, option):
+    """As "$UNSET" makes it: an empty host would listen on every address, unseen."""
+    with pytest.raises(ConfigError, match=f"{option} must not be empty"):
+        served("--engine", URL, option, "")
+
+
 def test_a_password_in_an_engines_url_is_refused_and_not_repeated(served):
     """It would stand in logs and process lists; keys come from the environment."""
     with pytest.raises(ConfigError, match="--engine-api-key-env") as caught:
@@ -213,3 +222,16 @@ def test_the_request_log_lies_in_the_state_folder_unless_told_otherwise(
     assert served(*words).log_path.startswith("/home/somebody/.local/state/lengthwise/")
     with pytest.raises(ConfigError, match="--no-log"):
         served(*words, "--no-log", "--log-path", "here")
+
+
+def test_a_user_without_a_home_is_told_what_to_say(served, monkeypatch):
+    """A container under a number that no user has: an error with the two ways on."""
+
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(ConfigError, match="--log-path FILE .* --no-log"):
+        served("--engine", URL)
+    assert served("--engine", URL, "--no-log").log_path is None

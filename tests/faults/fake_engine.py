@@ -21,7 +21,8 @@ class Script:
     """How to answer. Times are seconds.
 
     `fault`: None, or "reset" (drop the connection unanswered), "hang", "garbage" (not HTTP),
-    "cut" (drop after `cut_after` tokens), "half" (announce more than is sent), "status".
+    "cut" (drop after `cut_after` tokens), "half" (announce more than is sent), "status", "bare"
+    (a stream without framing, cut after `cut_after`), "error" (an error event after `cut_after`).
     """
 
     tokens: int = 5
@@ -56,6 +57,7 @@ class FakeEngine:
     keep_bodies: bool = True
     received: list[Received] = field(default_factory=list)
     ledger: list[list[str]] = field(default_factory=list)
+    probes: int = 0
     running: int = 0
     most_running: int = 0
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
@@ -92,6 +94,7 @@ class FakeEngine:
     async def _handle(self, request):
         path = request.path
         if path == "/v1/models":
+            self.probes += 1
             rows = [{"id": model, "object": "model"} for model in self.models]
             return web.json_response({"object": "list", "data": rows})
         if path == "/slots" and self.slots is not None:
@@ -142,6 +145,14 @@ class FakeEngine:
             raise ConnectionResetError
         if script.fault == "status":
             return web.json_response({"error": {"message": "no"}}, status=script.status), ""
+        if script.fault == "bare":
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+            event = (
+                b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}\n\n'
+            )
+            request.transport.write(head + event * script.cut_after)
+            request.transport.close()
+            raise ConnectionResetError
         if fields.get("stream"):
             return await self._stream(request, fields)
         if script.fault in ("cut", "half"):
@@ -214,7 +225,8 @@ class FakeEngine:
                 "choices": [choice],
             }
 
-        for i in range(script.tokens):
+        erring = script.fault == "error"
+        for i in range(script.cut_after if erring else script.tokens):
             if script.fault == "cut" and i == script.cut_after:
                 request.transport.abort()
                 raise ConnectionResetError
@@ -223,7 +235,10 @@ class FakeEngine:
             await send(piece(f"é{i} "))
             if script.gap_s:
                 await asyncio.sleep(script.gap_s)
-        await send(piece("", script.finish_reason))
+        if erring:
+            await write(b'data: {"error": {"message": "out of memory", "code": 500}}\n\n')
+        else:
+            await send(piece("", script.finish_reason))
         if (fields.get("stream_options") or {}).get("include_usage"):
             last = {**piece(""), "choices": [], "usage": self._usage(1)}
             await send(last)

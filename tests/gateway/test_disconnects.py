@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import time
 
 import aiohttp
+import pytest
 
 from tests.faults.fake_engine import FakeEngine, Script
-from tests.gateway.rig import chat, metric, post, serving, until
+from tests.gateway.rig import chat, metric, post, request_bytes, serving, until
 
 CLIENTS = 25
 
@@ -107,6 +110,36 @@ async def test_a_client_that_does_not_read_stops_the_engine():
         finally:
             writer.close()
         await until(lambda: not gateway.driver.tickets)
+
+
+@pytest.mark.parametrize("reads", [False, True])
+async def test_a_client_that_reads_nothing_loses_its_slot_one_that_is_slow_does_not(reads):
+    """A laptop that sleeps does not hold a slot of the engine for ever; slowness is no crime."""
+    async with (
+        FakeEngine(slots=1, script=Script(tokens=200_000)) as engine,
+        serving(engine, client_stall_s=0.2) as gateway,
+    ):
+        port = int(gateway.url.rpartition(":")[2])
+        loop = asyncio.get_running_loop()
+        client = socket.socket()
+        client.settimeout(0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        try:
+            await loop.sock_sendall(client, request_bytes(json.dumps(chat(stream=True)).encode()))
+            await until(lambda: bool(gateway._runner.server.connections))
+            connection = gateway._runner.server.connections[0]
+            await until(lambda: connection.writing_paused)
+            until_s = loop.time() + 1.0
+            while reads and loop.time() < until_s:
+                await loop.sock_recv(client, 16 * 1024)
+                await asyncio.sleep(0.02)
+            assert not reads or engine.running == 1
+            await until(lambda: not gateway.driver.tickets)
+            await until(lambda: engine.running == 0)
+            assert not engine.received[0].done
+        finally:
+            client.close()
 
 
 async def _leave_all(tasks: list[asyncio.Task[object]], engine: FakeEngine) -> None:

@@ -11,6 +11,8 @@ import pytest
 from lengthwise.core.events import Outcome
 from lengthwise.errors import ConfigError
 from lengthwise.gateway.config import EngineConfig
+from lengthwise.gateway.fleet import FAILURES_TO_OPEN
+from lengthwise.predictors import request_log
 from tests.faults.fake_engine import FakeEngine, Script
 from tests.gateway.rig import chat, metric, post, serving, until
 
@@ -85,6 +87,37 @@ async def test_a_stream_that_stalls_is_broken_off():
         await until(lambda: engine.received[0].closed)
 
 
+async def test_a_cut_that_http_does_not_show_is_said_too():
+    """A stream that ends with its connection, and neither finishes nor says [DONE], was cut."""
+    async with (
+        FakeEngine(slots=1, script=Script(fault="bare")) as engine,
+        serving(engine) as gateway,
+    ):
+        text = await (await post(gateway, chat(stream=True))).text()
+        assert text.count('"content":"a"') == 2
+        assert json.loads(text.splitlines()[-2].removeprefix("data: "))["error"]
+        assert metric(gateway, "request_success_total", finished_reason="engine_error") == 1
+
+
+async def test_an_error_that_the_engine_streams_is_no_answer(tmp_path):
+    """It passes as it is, once, and counts as the engine's failure: no length is learnt from it."""
+    path = tmp_path / "log.sqlite3"
+    async with (
+        FakeEngine(slots=1, script=Script(fault="error")) as engine,
+        serving(engine, log_path=str(path), learn=False) as gateway,
+    ):
+        text = await (await post(gateway, chat(stream=True))).text()
+        assert text.count("error") == 1
+        assert text.endswith("data: [DONE]\n\n")
+        assert metric(gateway, "request_success_total", finished_reason="engine_error") == 1
+    row = next(request_log.every_row(path))
+    assert (row["finish_reason"], row["censored"], row["output_tokens"]) == (
+        "engine_error",
+        True,
+        2,
+    )
+
+
 async def test_what_an_engine_did_not_accept_moves_to_another():
     """A refused connection costs nobody an answer while another engine runs."""
     async with (
@@ -133,12 +166,66 @@ async def test_five_failures_in_a_row_open_the_breaker():
         assert len(engine.received) == 5
 
 
+async def test_a_probe_on_its_way_does_not_end_a_rest():
+    """The fifth failure comes while a probe is being answered: the engine rests all the same."""
+    async with FakeEngine(slots=1) as engine, serving(engine, probe_interval_s=60) as gateway:
+        fleet = gateway.fleet
+        member = fleet._members[engine.url]
+
+        async def probe(*, ask_slots: bool) -> None:
+            for _ in range(FAILURES_TO_OPEN):
+                fleet.failed(engine.url, refused=False)
+
+        member.engine.probe = probe
+        await fleet._probe(member)
+        assert not fleet.ready
+        member.rests_until_s = 0.0
+        await fleet._probe(member)
+        assert fleet.ready
+
+
 async def test_models_must_agree():
     """Two engines with different models are refused by the names of their models."""
     async with FakeEngine(models=("a",)) as one, FakeEngine(models=("b",)) as two:
         with pytest.raises(ConfigError, match=r"serves b.*serve a"):
             async with serving(one, two):
                 pass
+
+
+async def test_an_engine_alone_may_change_its_models(caplog):
+    """It loads an adapter, or returns with another model: served on, and said."""
+    async with (
+        FakeEngine(models=("a",)) as engine,
+        serving(engine, probe_interval_s=0.02) as gateway,
+    ):
+        engine.models = ("a", "adapter")
+        await until(lambda: gateway.fleet.models == ("a", "adapter"))
+        assert gateway.fleet.ready
+        await engine.stop()
+        await until(lambda: not gateway.fleet.ready)
+        engine.models = ("b",)
+        await engine.start()
+        await until(lambda: gateway.fleet.ready)
+        assert (await post(gateway)).status == 200
+        await until(lambda: [*gateway.learning.models.served] == ["b"])
+        assert "lists other models now: a, adapter" in caplog.text
+
+
+async def test_an_engine_that_differs_from_the_others_stays_down_and_is_named(caplog):
+    """With another engine up there is somebody to differ from; the reason is said once."""
+    async with (
+        FakeEngine(models=("a",)) as one,
+        FakeEngine(models=("a",)) as two,
+        serving(one, two, probe_interval_s=0.02) as gateway,
+    ):
+        two.models = ("b",)
+        member = gateway.fleet._members[two.url]
+        await until(lambda: not member.up)
+        seen = two.probes
+        await until(lambda: two.probes > seen + 3)
+        assert not member.up
+        assert gateway.fleet.ready
+        assert caplog.text.count("serves b, but the others serve a") == 1
 
 
 async def test_an_engine_that_cannot_tell_its_limit_needs_one():

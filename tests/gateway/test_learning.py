@@ -66,12 +66,26 @@ async def test_answers_that_were_cut_are_longer_than(tmp_path):
     assert 0 <= left["output_tokens"] < 500
 
 
+async def test_a_cap_beyond_64_bits_does_not_end_the_log(tmp_path):
+    """One client's absurd max_tokens is served and logged as no cap, and so are all after it."""
+    path = tmp_path / "log.sqlite3"
+    async with (
+        FakeEngine() as engine,
+        serving(engine, log_path=str(path), learn=False) as gateway,
+    ):
+        for cap in (10**20 - 1, 1e300, 2**63 - 1):
+            answer = await post(gateway, chat(max_tokens=cap))
+            assert answer.status == 200
+    assert [row["max_tokens"] for row in rows_of(path)] == [None, None, 2**63 - 1]
+
+
 async def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, caplog):
     """A folder in the log's place: served, counted, said once."""
     path = tmp_path / "log.sqlite3"
     path.mkdir()
     async with FakeEngine() as engine:
         async with serving(engine, log_path=str(path)) as gateway:
+            await until(lambda: "is not written" in caplog.text)  # before anybody asks
             answers = [await post(gateway) for _ in range(3)]
             assert {answer.status for answer in answers} == {200}
             await until(lambda: gateway.learning.writer.dropped > 0)

@@ -44,11 +44,55 @@ def test_the_engines_own_count_beats_ours():
     assert tally.s_per_token == pytest.approx(0.0055)
 
 
+@pytest.mark.parametrize("every_event", [False, True])
+def test_llama_cpp_counts_one_answer_of_several_the_others_all(every_event):
+    """Two answers of 20 and 10 tokens are 30, whoever says it, and 40 if only the first is told."""
+    piece = b'data: {"choices":[{"delta":{"content":"a"}}]%s}\n\n'
+    early = piece % (b',"timings":{"predicted_n":1}' if every_event else b"")
+    last = b'data: {"choices":[],"usage":{"completion_tokens":%d},"timings":{"predicted_n":%d}}\n\n'
+    llama, vllm, whole = Tally(2), Tally(2), Tally(2)
+    for part in (early, early, last % (20, 20), early, last % (10, 10)):
+        llama.feed(part)
+    vllm.feed(piece % b"" + b'data: {"usage":{"completion_tokens":30}}\n\n')
+    whole.read_answer(b'{"usage":{"completion_tokens":20},"timings":{"predicted_n":20}}')
+    assert (llama.output_tokens, vllm.output_tokens, whole.output_tokens) == (30, 30, 40)
+
+
 def test_usage_written_by_the_model_is_not_usage():
     """A model that writes JSON cannot fake the counts, since its quotes are escaped."""
     tally = Tally()
     tally.feed(b'data: {"choices":[{"text":"\\"usage\\": {\\"completion_tokens\\": 99}"}]}\n\n')
     assert tally.usage is None
+
+
+@pytest.mark.parametrize(
+    ("event", "failed"),
+    [
+        (b'data: {"error": {"message": "no"}}\n\n', True),
+        (b'data: {"object":"error","message":"no"}\r\n\r\n', True),
+        (b'event: error\ndata: {"message":"no"}\n\n', True),
+        (b'data: {"error":"out of memory","error_type":"x"}\n\n', True),
+        (b'data: {"error":null,"choices":[{"text":"a"}]}\n\n', False),
+        (b'data: {"choices":[{"text":"\\nerror: {\\"error\\": {"}]}\n\n', False),
+    ],
+)
+def test_an_error_of_the_engine_is_told_from_a_text_about_one(event, failed):
+    """Each engine's spelling, and a model that writes of errors; the last line may lack its end."""
+    tally = Tally()
+    tally.feed(STREAM + event + b"data: [DONE]")
+    tally.close()
+    assert (tally.failed, tally.ended) == (failed, True)
+
+
+def test_an_error_in_place_of_an_answer_is_a_failure():
+    """Some proxies answer 200 with an error in the body."""
+    for body, failed in (
+        (b' {"error": {"code": 1}}', True),
+        (b'{"id": "1", "error": null}', False),
+    ):
+        tally = Tally()
+        tally.read_answer(body)
+        assert tally.failed is failed
 
 
 def test_only_named_headers_go_upstream():

@@ -51,10 +51,27 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_the_file_is_for_its_owner_only(tmp_path):
-    """A log may hold text: nobody else may read it."""
+    """A log may hold text: nobody else may read it, nor what SQLite keeps beside it."""
     path = tmp_path / "log.sqlite3"
-    write(path, ROW)
-    assert path.stat().st_mode & 0o077 == 0
+    connection = request_log.open_for_writing(path)
+    request_log.insert(connection, [ROW])
+    files = sorted(tmp_path.iterdir())
+    assert [file.suffix for file in files] == [".sqlite3", ".sqlite3-shm", ".sqlite3-wal"]
+    assert all(file.stat().st_mode & 0o077 == 0 for file in files)
+    connection.close()
+
+
+def test_a_log_that_was_moved_away_is_begun_anew(tmp_path):
+    """SQLite would write on into the old file, or into one that nobody can open any more."""
+    path, old = tmp_path / "log.sqlite3", tmp_path / "old.sqlite3"
+    writer = LogWriter(path)
+    writer._write([ROW])
+    for _ in range(2):
+        path.rename(old)
+        writer._write([ROW])
+    writer._connection.close()
+    assert (writer.written, writer.dropped) == (3, 0)
+    assert models_in_log(old) == models_in_log(path) == {"m": 1}
 
 
 def test_readers_beside_the_writer_see_whole_batches(tmp_path):
@@ -119,7 +136,7 @@ def test_a_full_disk_costs_rows_and_heals(tmp_path, caplog):
     write(path, ROW)
     writer = LogWriter(path)
     writer._closing.set()
-    connection = writer._connection = request_log.open_for_writing(path)
+    connection = writer._opened()
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
     connection.execute(f"PRAGMA max_page_count = {pages}")
     big = replace(ROW, prompt='"' + "x" * 100_000 + '"')
@@ -140,6 +157,16 @@ def test_a_row_that_cannot_be_made_does_not_end_the_writer(tmp_path):
     writer.put(lambda: ROW)
     writer.close()
     assert (writer.written, writer.dropped) == (1, 1)
+
+
+def test_a_number_that_sqlite_cannot_hold_does_not_end_the_writer(tmp_path, caplog):
+    """The rows of that batch are dropped, counted and said; the next ones are written."""
+    writer = LogWriter(tmp_path / "log.sqlite3")
+    writer._write([replace(ROW, prompt_tokens=2**63)])
+    writer._write([ROW])
+    writer._connection.close()
+    assert (writer.written, writer.dropped) == (1, 1)
+    assert "SQLite cannot" in caplog.text
 
 
 def test_the_writer_hears_of_each_batch_in_its_own_thread(tmp_path):

@@ -243,6 +243,8 @@ async def test_a_client_that_expects_100_continue_is_told_to_go_on():
         answer = await raw(gateway, request[: -len(body)], body)
         assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
         assert engine.received[0].body == body
+        older = await raw(gateway, request.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert older.startswith(b"HTTP/1.0 200 OK\r\n")
 
 
 @pytest.mark.parametrize("chat_route", [True, False], ids=["chat", "plain"])

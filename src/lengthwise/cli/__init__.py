@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 
 import click
 
@@ -57,17 +59,25 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line; errors of ours are one line, not a traceback."""
+    """Run the command line; errors of ours, and of the system's, are one line, not a traceback."""
     try:
         cli(standalone_mode=False)
     except LengthwiseError as error:
         raise SystemExit(_fail(OperatorError(str(error)))) from None
     except click.ClickException as error:
         raise SystemExit(_fail(error)) from None
+    except OSError as error:  # a full disk, a file that may not be read
+        where = "" if error.filename is None else f"{error.filename}: "
+        words = error.strerror or str(error)
+        raise SystemExit(_fail(click.ClickException(f"{where}{words}"))) from None
     except click.Abort:
         raise SystemExit(130) from None
 
 
 def _fail(error: click.ClickException) -> int:
     error.show()
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at exit, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return error.exit_code

@@ -56,7 +56,13 @@ TRAFFIC = _options(
         help="Gamma shape of the gaps: 1 is Poisson, below 1 burstier.",
     ),
     click.option("--max-concurrency", type=click.IntRange(1), help="Most requests in flight."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of arrivals and order."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=0,
+        show_default=True,
+        help="Of arrivals and order.",
+    ),
     click.option(
         "--max-tokens",
         type=click.IntRange(1),

@@ -38,7 +38,13 @@ if TYPE_CHECKING:
 @click.option("--max-num-batched-tokens", type=int, help="Token budget of an iteration.")
 @click.option("--num-gpu-blocks", type=int, help="Usable KV blocks.")
 @click.option("--block-size", type=int, help="Tokens of a KV block.")
-@click.option("--seed", default=0, show_default=True, help="Which fifth of the rows is held out.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Which fifth of the rows is held out.",
+)
 def command(
     files: tuple[Path, ...],
     output: Path | None,
@@ -50,9 +56,9 @@ def command(
 
     FILE is a table of iterations (CSV or JSON lines with duration_s, prefill_tokens,
     decoding_requests, context_tokens), or a log of requests: the per_request.jsonl of `lengthwise
-    bench`, what `vllm bench serve --save-result --save-detailed` saves, or rows with arrival_s,
-    ttft_s, e2el_s, prompt_tokens, output_tokens. Several files are several runs of one engine, best
-    at several loads. Of a log only the time from first to last token is used.
+    bench --include-usage`, what `vllm bench serve --save-result --save-detailed` saves, or rows
+    with arrival_s, ttft_s, e2el_s, prompt_tokens, output_tokens. Several files are several runs of
+    one engine, best at several loads. Of a log only the time from first to last token is used.
 
     Prints the four numbers, their standard errors and the fit's error on a fifth of the rows that
     was held out. A number that the rows cannot tell is named: do not use it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -184,15 +183,22 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _whole(output: Path, write: Callable[[Path], None]) -> None:
-    """Write a file under a temporary name, then rename it: never half a file."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    """Write a file under a temporary name, then rename it: never half a file.
+
+    A link stays a link; a device or a pipe, which no file may replace, is written as it is.
+    """
+    special = output.exists() and not output.is_file()
+    final = output if special else output.resolve()
+    partial = final if special else final.with_name(f".{final.name}.{os.getpid()}.partial")
     try:
         write(partial)
-        shutil.move(partial, output)
+        if not special:
+            partial.replace(final)
     except OSError as error:
         raise ConfigError(f"{output}: {error.strerror or error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        if not special:
+            partial.unlink(missing_ok=True)
 
 
 def _lines(rows: Iterable[dict[str, Any]], output: Path) -> None:

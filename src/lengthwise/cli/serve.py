@@ -212,6 +212,9 @@ def command(
     for name, seconds in (("--queue-ttl-s", gateway["queue_ttl_s"]), ("--drain-s", drain_s)):
         if seconds is not None and not math.isfinite(seconds):
             raise ConfigError(f"{name} must be a finite number of seconds, not {seconds}")
+    for name in ("host", "log_path", "predictor"):
+        if gateway[name] == "":  # "$UNSET" in a script; an empty host would be every address
+            raise ConfigError(f"--{name.replace('_', '-')} must not be empty")
     system = find_system(gateway["scheduling_policy"], carried=())
     if gateway["forward_priority"]:
         check_forwarding(system.build())

@@ -9,11 +9,20 @@ from lengthwise.errors import ConfigError
 
 
 def state_dir() -> Path:
-    """Find the user's state folder (XDG base directory specification 0.8)."""
+    """Find the user's state folder (XDG base directory specification 0.8).
+
+    Raises ConfigError where the user has no home.
+    """
     named = os.environ.get("XDG_STATE_HOME", "")
-    # The specification: a relative path counts as none.
-    base = Path(named) if Path(named).is_absolute() else Path.home() / ".local" / "state"
-    return base / "lengthwise"
+    if Path(named).is_absolute():  # the specification: a relative path counts as none
+        return Path(named) / "lengthwise"
+    try:
+        return Path.home() / ".local" / "state" / "lengthwise"
+    except RuntimeError:  # a container run under a number that no user has
+        raise ConfigError(
+            "this user has no home directory for the request log: "
+            "--log-path FILE says where it goes, --no-log that there is none"
+        ) from None
 
 
 def default_log_path(port: int) -> Path:

@@ -17,7 +17,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command("train")
-@click.option("--dataset-path", type=FILE, default=None, help="Rows with known lengths; see below.")
+@click.option("--dataset-path", type=FILE, default=None, help="Rows with known lengths, as above.")
 @click.option(
     "--from-log",
     type=FILE,
@@ -100,7 +100,9 @@ FILE = click.Path(path_type=Path, dir_okay=False)
     help="Directory of the model; created, or replaced if it holds a model.",
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave unusable rows out and list them.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of everything drawn.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything drawn."
+)
 def command(from_log: Path | None, model: str | None, **options: Any) -> None:
     """Train a length predictor on answers whose length is known.
 

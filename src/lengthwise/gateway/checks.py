@@ -71,7 +71,8 @@ async def read_body(request: web.BaseRequest, limit_bytes: int) -> bytes:
     check_media(request)
     if (request.content_length or 0) > limit_bytes:
         raise too_large
-    if request.headers.get("Expect"):
+    # RFC 9110 section 10.1.1: who speaks HTTP/1.0 would take it for the answer.
+    if request.headers.get("Expect") and request.version >= (1, 1):
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the answer has not begun (aiohttp does the same)
     try:

@@ -37,6 +37,7 @@ class GatewayConfig:
     first_byte_timeout_s: float = 60.0
     gap_timeout_s: float = 30.0
     answer_timeout_s: float = 600.0
+    client_stall_s: float = 60.0
     connect_timeout_s: float = 5.0
     probe_interval_s: float = 1.0
     max_connections: int = 4096

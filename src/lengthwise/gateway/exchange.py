@@ -82,7 +82,7 @@ class Exchange:
         self.own = own
         self.prompt = prompt
         self.foreseen = foreseen
-        self.tally = Tally()
+        self.tally = Tally(ticket.request.slots)
         self.first_s: float | None = None
         self.ended_s: float | None = None
         self._response: web.StreamResponse | None = None
@@ -204,6 +204,9 @@ class Exchange:
                     told = tally.deltas
                     self.desk.driver.progressed(self.ticket, told)
             await _to_client(response.write(chunk))
+        tally.close()
+        if _breaks_off_unseen(answer) and not (tally.ended or tally.failed):
+            raise EngineFailedError("the connection ended before the stream said that it was over")
         self._finish(engine, answer)
         await _to_client(response.write_eof())
         return response
@@ -218,7 +221,7 @@ class Exchange:
             desk.fleet.failed(engine.url, refused=False)
         else:
             desk.fleet.succeeded(engine.url)
-        if answer.status >= 400:
+        if answer.status >= 400 or tally.failed:
             desk.driver.finished(self.ticket, Outcome.ENGINE_ERROR)
             return
         core.attained_tokens = tally.output_tokens
@@ -284,6 +287,15 @@ def _expect_next_within(answer: aiohttp.ClientResponse, gap_s: float) -> None:
     if connection is not None and connection.protocol is not None:
         connection.protocol.read_timeout = gap_s
         connection.protocol.start_timeout()  # the timer that runs is still the first token's
+
+
+def _breaks_off_unseen(answer: aiohttp.ClientResponse) -> bool:
+    """Whether only the connection's end ends this stream, so that HTTP cannot tell it from a cut.
+
+    RFC 9112 section 6.3, rule 8. What is compressed says nothing that we read.
+    """
+    marks = ("Content-Length", "Transfer-Encoding", "Content-Encoding")
+    return not any(name in answer.headers for name in marks)
 
 
 async def _to_client(writing: Awaitable[object]) -> None:

@@ -28,11 +28,12 @@ log = logging.getLogger("lengthwise.gateway")
 class _Member:
     """One engine's standing."""
 
-    __slots__ = ("engine", "failures", "kick", "missed_probes", "rests_until_s", "up")
+    __slots__ = ("engine", "failures", "kick", "missed_probes", "rests_until_s", "up", "why_down")
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.up = False
+        self.why_down = ""
         self.failures = 0
         self.missed_probes = 0
         self.rests_until_s = 0.0
@@ -138,7 +139,7 @@ class Fleet:
                     f"cannot ask {engine.url} how many requests it runs at once ({error}); "
                     "start it first, or say it: --max-inflight N"
                 ) from error
-            log.warning("%s is down: %s", engine.url, error)
+            self._down(member, str(error), lasting=True)
             self.driver.resize(engine.url, 0)
             return
         if engine.slots is None:
@@ -175,10 +176,17 @@ class Fleet:
                 self._down(member, str(error))
             return
         member.missed_probes = 0
-        self._models = self._models or engine.models
+        if self._loop.time() < member.rests_until_s:
+            return  # it failed its fifth request while this probe was on its way
         if engine.models != self._models:
-            self._down(member, f"it {self._difference(engine)}")
-        elif engine.slots and not member.up:
+            if any(other.up for other in self._members.values() if other is not member):
+                self._down(member, f"it {self._difference(engine)}", lasting=True)
+                return
+            # Nobody to differ from: it came back with another model, or has loaded an adapter.
+            if self._models:
+                log.warning("%s lists other models now: %s", engine.url, ", ".join(engine.models))
+            self._models = engine.models
+        if engine.slots and not member.up:
             self._up(member)
 
     def _difference(self, engine: Engine) -> str:
@@ -189,6 +197,7 @@ class Fleet:
 
     def _up(self, member: _Member) -> None:
         member.up = True
+        member.why_down = ""
         member.failures = 0
         log.info("%s is up with %s slots", member.engine.url, member.engine.slots)
         self.driver.resize(member.engine.url, member.engine.slots or 0)
@@ -196,11 +205,14 @@ class Fleet:
             self._closed = False
             self.driver.open()
 
-    def _down(self, member: _Member, why: str) -> None:
+    def _down(self, member: _Member, why: str, *, lasting: bool = False) -> None:
+        # Said once; while it is down already, only what no waiting will mend.
+        if member.up or (lasting and member.why_down != why):
+            member.why_down = why
+            log.warning("%s is down: %s", member.engine.url, why)
         if not member.up:
             return
         member.up = False
-        log.warning("%s is down: %s", member.engine.url, why)
         self.driver.resize(member.engine.url, 0)
         if not self.ready:
             self._close()

@@ -1,14 +1,18 @@
 """Deadlines and limits on connections, where aiohttp keeps idle and trickling ones for ever.
 
 The header block must be whole within `header_timeout_s` of its first byte, the body within
-`request_timeout_s`; an answer may take as long as it takes. What is not HTTP gets a 4xx in OpenAI's
-shape and loses its connection.
+`request_timeout_s`; an answer may take as long as it takes, but whoever takes nothing of it for
+`client_stall_s` while all buffers are full loses it, for an engine's slot waits with them. What is
+not HTTP gets a 4xx in OpenAI's shape and loses its connection.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import secrets
+import struct
+import termios
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -81,12 +85,15 @@ class GuardedServer(web.Server):
 class GuardedConnection(RequestHandler):
     """One connection. A timer runs only while a request has begun and is not whole."""
 
-    __slots__ = ("_began_s", "_config", "_fed_bytes", "_guard", "_headers_whole", "_payload")
+    __slots__ = (
+        "_began_s", "_config", "_fed_bytes", "_guard", "_headers_whole", "_payload", "_stall"
+    )  # fmt: skip
 
     def __init__(self, manager: GuardedServer, **options: Any) -> None:
         super().__init__(manager, **options)
         self._config = manager.config
         self._guard: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
         self._began_s = 0.0
         self._fed_bytes = 0
         self._headers_whole = True
@@ -102,9 +109,20 @@ class GuardedConnection(RequestHandler):
             self._refuse(503, "Service Unavailable", "too_many_connections")
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._disarm()
+        self._forget_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """All buffers are full: begin to look whether the client takes anything."""
+        super().pause_writing()
+        self._watch_stall()
+
+    def resume_writing(self) -> None:
+        """Stop looking: it took enough."""
+        self._forget_stall()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and see whether a request has begun that is not whole yet."""
@@ -189,6 +207,25 @@ class GuardedConnection(RequestHandler):
             return
         self._refuse(408, "Request Timeout", "request_timeout")
 
+    def _watch_stall(self) -> None:
+        if self.transport is not None:
+            limit_s, unread = self._config.client_stall_s, _unread_bytes(self.transport)
+            self._stall = self._loop.call_later(limit_s, self._see_whether_stalled, unread)
+
+    def _see_whether_stalled(self, unread_before: int) -> None:
+        if self.transport is None:
+            return
+        if _unread_bytes(self.transport) < unread_before:
+            self._watch_stall()  # slow, but it reads
+            return
+        log.info("a client took nothing for %g s: closed", self._config.client_stall_s)
+        self.transport.abort()
+
+    def _forget_stall(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
     def _refuse(self, status: int, reason: str, code: str) -> None:
         """Answer outside any handler, and close."""
         self._disarm()
@@ -201,6 +238,16 @@ class GuardedConnection(RequestHandler):
             )
             self.transport.write(head.encode() + body)
         self.force_close()
+
+
+def _unread_bytes(transport: asyncio.WriteTransport) -> int:
+    """Count what the client has not taken: our buffer, and the kernel's (megabytes, for one)."""
+    unread: int = transport.get_write_buffer_size()
+    try:
+        queued = fcntl.ioctl(transport.get_extra_info("socket"), termios.TIOCOUTQ, b"\0" * 4)
+    except (OSError, ValueError, TypeError):
+        return unread  # not for this kind of socket
+    return unread + int(struct.unpack("i", queued)[0])
 
 
 def _new_id() -> str:

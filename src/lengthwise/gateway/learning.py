@@ -6,6 +6,7 @@ All of it is beside the way of a request: predictions go on as they were whateve
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from functools import partial
@@ -77,14 +78,13 @@ class Learning:
             self.writer.start()
         collector = LearningCollector(self.models, self.policy, self.writer, listed)
         self.metrics.registry.register(collector)
-        resumed = bool(self.models.served)
         for served in self.models.served.values():
             await self._resume(served)
         if self._learns:
             # Begun now, because starting a process holds up the loop for a moment.
             self.process = LearnerProcess(Path(self.config.log_path or ""), self.models_dir)
             await self.process.start()
-        self._task = asyncio.create_task(self._learn(listed, resumed=resumed))
+        self._task = asyncio.create_task(self._learn(listed))
 
     @property
     def _learns(self) -> bool:
@@ -183,6 +183,7 @@ class Learning:
 
     async def _resume(self, served: Served) -> None:
         """Go on where the last gateway on this log stopped."""
+        served.resumed = True
         if not self._learns:
             return
         path = Path(self.config.log_path or "")
@@ -210,17 +211,16 @@ class Learning:
         served.watch.restart()
         return True
 
-    async def _learn(self, listed: Callable[[], tuple[str, ...]], *, resumed: bool) -> None:
-        while not resumed:  # all engines were down at the start
-            await asyncio.sleep(RELIST_S)
-            self.models.list(listed())
-            for served in self.models.served.values():
-                await self._resume(served)
-            resumed = bool(self.models.served)
+    async def _learn(self, listed: Callable[[], tuple[str, ...]]) -> None:
         while True:
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RELIST_S):  # engines come up, and change their models
+                    await self._wake.wait()
             self._wake.clear()
-            for served in self.models.served.values():
+            self.models.list(listed())
+            for served in [*self.models.served.values()]:
+                if not served.resumed:
+                    await self._resume(served)
                 if served.learnable >= served.next_at:
                     served.next_at = next_refit_at(served.learnable)
                     await self._refit(served)

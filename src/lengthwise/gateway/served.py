@@ -43,6 +43,7 @@ class Served:
     version: int = 0
     refits: int = 0
     next_at: int = FIRST_ROWS
+    resumed: bool = False
 
 
 def next_refit_at(rows: int) -> int:
@@ -64,14 +65,20 @@ class PerModel:
         self.first = Served(model="", predictor=predictor)
 
     def list(self, models: Sequence[str]) -> None:
-        """Set the served models; the first one keeps what was seen before."""
-        if not models or self.served:
+        """Set the served models; what is known of those that stay is kept.
+
+        The very first one keeps what was seen before any was listed.
+        """
+        if not models or list(models[:MAX_MODELS]) == [*self.served]:
             return
-        self.first.model = models[0]
+        if not self.served:
+            self.first.model = models[0]
+            self.served = {models[0]: self.first}
         self.served = {
-            model: Served(model=model, predictor=self.predictor) for model in models[1:MAX_MODELS]
+            model: self.served.get(model) or Served(model=model, predictor=self.predictor)
+            for model in models[:MAX_MODELS]
         }
-        self.served[models[0]] = self.first
+        self.first = self.served[models[0]]
 
     def of(self, model: str) -> Served:
         """Find a model's state; a name that is not listed counts as the first model."""

@@ -11,22 +11,41 @@ import re
 _DELTA = re.compile(rb'"(?:content|text|reasoning_content|reasoning|arguments)":\s?"(?!")')
 _COMPLETION_TOKENS = re.compile(rb'"completion_tokens":\s*(\d{1,9})')
 _PROMPT_TOKENS = re.compile(rb'"prompt_tokens":\s*(\d{1,9})')
-# llama.cpp sends this at the end of every stream, asked for or not.
+# llama.cpp sends this at the end of every stream, asked for or not. It is of one answer, and so is
+# its usage where several were asked for; the usage of others is of all answers together.
 _PREDICTED_N = re.compile(rb'"predicted_n":\s*(\d{1,9})')
 _MS_PER_TOKEN = re.compile(rb'"predicted_per_token_ms":\s*(\d{1,9}(?:\.\d{1,12})?)')
 _CUT = re.compile(rb'"finish_reason":\s*"length"')
+_ENDED = re.compile(rb'"finish_reason":\s*"|^data:\s*\[DONE\]', re.MULTILINE)
+# An error in the middle of a stream, as vLLM (both spellings), SGLang, llama.cpp and TGI write it,
+# or in place of an answer; at the beginning of a line, where no text of the model can stand.
+_FAILED = re.compile(
+    rb'^(?:data:\s*)?\{\s*"(?:error"\s*:\s*(?:\{|"[^"])|object"\s*:\s*"error")|^error:|^event:\s*error',
+    re.MULTILINE,
+)
 _MAX_EVENT_BYTES = 1 << 20
 
 
 class Tally:
-    """What one answer has come to. Lengths are tokens; usage, where sent, beats counting."""
+    """What a request's answers have come to. Lengths are tokens; usage, where sent, beats counting.
 
-    __slots__ = ("_pending", "cut", "deltas", "events", "prompt_tokens", "s_per_token", "usage")
+    `answers` is how many were asked for; all lengths are of all of them together.
 
-    def __init__(self) -> None:
+    `ended` is set where the engine said so, `failed` where it wrote an error instead of the rest.
+    """
+
+    __slots__ = (
+        "_each", "_pending", "answers", "cut", "deltas", "ended", "failed", "prompt_tokens",
+        "s_per_token", "usage",
+    )  # fmt: skip
+
+    def __init__(self, answers: int = 1) -> None:
+        self.answers = answers
+        self._each: list[int] = []
         self.deltas = 0
-        self.events = 0
         self.cut = False
+        self.ended = False
+        self.failed = False
         self.usage: int | None = None
         self.prompt_tokens: int | None = None
         self.s_per_token: float | None = None
@@ -49,14 +68,31 @@ class Tally:
         self.deltas += new
         if b'"usage"' in whole or b'"timings"' in whole or b'"length"' in whole:
             self._read_end(whole)
+        if not self.ended and _ENDED.search(whole):
+            self.ended = True
+        if b"error" in whole and _FAILED.search(whole):
+            self.failed = True
         return new
+
+    def close(self) -> None:
+        """Take in what stands after the last line end: the stream is over."""
+        self.feed(b"\n")
 
     def read_answer(self, body: bytes) -> None:
         """Take in a whole answer that was not streamed."""
         self._read_end(body)
+        self.failed = _FAILED.match(body.lstrip()) is not None
 
     def _read_end(self, text: bytes) -> None:
-        if found := _COMPLETION_TOKENS.findall(text) or _PREDICTED_N.findall(text):
+        if found := _PREDICTED_N.findall(text):
+            # With `timings_per_token` it stands in every event, and counts up.
+            lasts = [
+                line for line in text.split(b"\n") if b'"usage"' in line or _ENDED.search(line)
+            ]
+            self._each += map(int, _PREDICTED_N.findall(b"\n".join(lasts)))
+            each = sum(self._each) / len(self._each) if self._each else int(found[-1])
+            self.usage = round(each * self.answers)
+        elif found := _COMPLETION_TOKENS.findall(text):
             self.usage = int(found[-1])
         if found := _PROMPT_TOKENS.findall(text):
             self.prompt_tokens = int(found[-1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from lengthwise.predictors.base import Prompt
     from lengthwise.predictors.stack import Stack
 
+#: SQLite's integers have 64 bits.
+_MOST: Final = 2**63 - 1
+
 
 def make_row(
     prompt: Prompt | None,
@@ -22,13 +25,14 @@ def make_row(
     version: int,
     own: Prediction | None,
     with_prompt: bool,
+    max_tokens: int | None,
     **known: Any,
 ) -> LogRow:
     """Make a row; features cost some 60 us, so it belongs into the writer's thread.
 
     `base` describes the prompt (None, or no prompt: a row without features), and `version` says
     what its features mean; `own` is what the predictor itself said; the prompt's text is in the row
-    only with `with_prompt`.
+    only with `with_prompt`. A cap that no 64 bits hold is no cap that an answer could meet: none.
     """
     vector = None if base is None or prompt is None else features(prompt, base, None)
     p10, p50, p90 = (None if own is None else own.quantile(q) for q in (0.1, 0.5, 0.9))
@@ -39,6 +43,7 @@ def make_row(
         p50=p50,
         p90=p90,
         mean=None if own is None else own.mean,
+        max_tokens=None if max_tokens is None or max_tokens > _MOST else max_tokens,
         prompt=_json(prompt) if with_prompt and prompt is not None else None,
         **known,
     )

@@ -51,6 +51,7 @@ class LogWriter:
         self._on_written = on_written
         self._rows: queue.Queue[Callable[[], LogRow] | None] = queue.Queue(max_queued)
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._failing = False
         self._closing = threading.Event()
         # A daemon, because a disk that hangs must not keep the process from ending.
@@ -76,6 +77,10 @@ class LogWriter:
             self._thread.join(timeout_s)
 
     def _work(self) -> None:
+        try:  # a path that cannot be written is said at once, not at the first request
+            self._opened()
+        except (sqlite3.Error, OSError, BadInputError) as error:
+            self._say(error)
         while True:
             if batch := self._gather():
                 self._write(batch)
@@ -110,14 +115,14 @@ class LogWriter:
 
     def _write(self, rows: list[LogRow]) -> None:
         try:
-            if self._connection is None:
-                self._connection = request_log.open_for_writing(self.path)
-            request_log.insert(self._connection, rows)
+            request_log.insert(self._opened(), rows)
+        except OverflowError:  # a bug of ours, which must not end the thread: the file is sound
+            log.exception("rows of the request log hold numbers that SQLite cannot")
+            self.dropped += len(rows)
+            return
         except (sqlite3.Error, OSError, BadInputError) as error:
             self.dropped += len(rows)
-            if not self._failing:
-                log.warning("the request log is not written (serving goes on): %s", error)
-            self._failing = True
+            self._say(error)
             self._reopen_later()
             return
         if self._failing:
@@ -127,6 +132,24 @@ class LogWriter:
         if self._on_written is not None:
             self._on_written(len(rows))
 
+    def _opened(self) -> sqlite3.Connection:
+        """Open the file if it is not open, or is no more where it was: moved, removed."""
+        if self._connection is not None and _identity(self.path) != self._file:
+            # SQLite would write on where nobody reads, and at the end leave its journal behind.
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.close()
+            self._connection = None
+        if self._connection is None:
+            self._connection = request_log.open_for_writing(self.path)
+            self._file = _identity(self.path)
+        return self._connection
+
+    def _say(self, error: Exception) -> None:
+        """Warn once, until rows are written again."""
+        if not self._failing:
+            log.warning("the request log is not written (serving goes on): %s", error)
+        self._failing = True
+
     def _reopen_later(self) -> None:
         """Let go of the file and rest a while; rows queue meanwhile, as far as there is room."""
         if self._connection is not None:
@@ -134,3 +157,12 @@ class LogWriter:
                 self._connection.close()
             self._connection = None
         self._closing.wait(_RETRY_S)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Say which file lies at a path; None if none does."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -97,6 +97,8 @@ class Learnable:
 def open_for_writing(path: Path) -> sqlite3.Connection:
     """Open or create a log. Raises sqlite3.Error or OSError; BadInputError if it is not one."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # It may hold text: for its owner only, and the files that SQLite puts beside it are made alike.
+    path.touch(mode=0o600)
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -104,7 +106,6 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             connection.executescript(f"BEGIN IMMEDIATE; {_CREATE} COMMIT;")
-            path.chmod(0o600)
         _check(connection, path)
     except BaseException:
         connection.close()

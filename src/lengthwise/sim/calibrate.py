@@ -76,8 +76,7 @@ def fit_cost(design: Floats, measured_s: Floats, *, seed: int = 0) -> Fit:
     Raises BadInputError for fewer than `MIN_ROWS` rows or times that are not positive.
     """
     rows = len(measured_s)
-    if rows < MIN_ROWS:
-        raise BadInputError(f"{rows} usable rows are too few to fit four numbers and check them")
+    _check_enough(rows)
     if not (np.isfinite(measured_s) & (measured_s > 0)).all():
         raise BadInputError("measured times must be finite and positive")
     if not (np.isfinite(design) & (design >= 0)).all():
@@ -119,6 +118,7 @@ def fit_requests(requests: Requests, *, seed: int = 0) -> Fit:
     first, finish = requests.first_token_s[order], requests.finish_s[order]
     prompt, steps = requests.prompt_tokens[order], requests.output_tokens[order] - 1
     usable = (steps > 0) & (finish - first > SAME_S)
+    _check_enough(int(usable.sum()))
     start = first.min(initial=np.inf)
     begin, end = (first - start)[usable], (finish - start)[usable]
     steps, own = steps[usable], prompt[usable]
@@ -145,6 +145,11 @@ def fit_requests(requests: Requests, *, seed: int = 0) -> Fit:
         paces = np.maximum(decoding, 1e-3 * np.diff(times)) / per
         clock = np.concatenate(([0.0], np.cumsum(paces)))
     return fit
+
+
+def _check_enough(rows: int) -> None:
+    if rows < MIN_ROWS:
+        raise BadInputError(f"{rows} usable rows are too few to fit four numbers and check them")
 
 
 class _Spans:

@@ -43,9 +43,11 @@ class Measured:
 def read_measurements(path: Path) -> Measured:
     """Read a file of either kind. Raises BadInputError naming file, line and reason."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: {error}") from None
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
     if path.suffix == ".csv":
         return _table(path, _csv_rows(text))
     saved = _whole(text)
@@ -77,11 +79,16 @@ def _table(path: Path, rows: Iterator[tuple[int, Mapping[str, Any]]]) -> Measure
         return Measured(iterations=_columns(path, listed, dict.fromkeys(ITERATION, 1.0)))
     in_ms = {name: f"{name.removesuffix('_s')}_ms" for name in TIMES}
     wanted = dict((ms, 1e-3) if ms in head else (name, 1.0) for name, ms in in_ms.items())
+    completed = [one for one in listed if one[1].get("outcome", "completed") == "completed"]
+    for name in (*wanted, *LENGTHS):
+        if completed and all(row.get(name, 0) is None for _, row in completed):
+            tokens = name in LENGTHS
+            hint = ": `lengthwise bench --include-usage` asks the engine for it" if tokens else ""
+            raise BadInputError(f"{path}: no request has {name!r}{hint}")
     ended = [
         (line, row)
-        for line, row in listed
-        if row.get("outcome", "completed") == "completed"
-        and all(row.get(name, 0) is not None for name in (*wanted, *LENGTHS))
+        for line, row in completed
+        if all(row.get(name, 0) is not None for name in (*wanted, *LENGTHS))
     ]
     table = _columns(path, ended, wanted | dict.fromkeys(LENGTHS, 1.0))
     arrival, ttft, e2el, prompt, output = table.T
