@@ -21,6 +21,7 @@ from lengthwise.predictors import artifact, stack
 from lengthwise.predictors.features import COUNT as TEXT_COUNT
 from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
+from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
 from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend
 from lengthwise.predictors.trees import Trees
@@ -104,8 +105,8 @@ def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
 class Tuned:
     """A trained cheap model. Shapes: line (2,); knots (k,) rising; spread (levels, atoms).
 
-    `line` puts the shipped log-length on the engine's own scale, and the trees add to it; `forests`
-    is one, or one a class. `model_levels`: log-length that a named model adds.
+    `line` puts the shipped log-length on the engine's own scale, and the trees add to its `power`;
+    `forests` is one, or one a class. `model_levels`: log-length that a named model adds.
     """
 
     base: Stack
@@ -116,6 +117,7 @@ class Tuned:
     knots: Array
     spread_at: Array
     spread: Array
+    power: float = 0.0
     model_levels: dict[str, float] = field(default_factory=dict)
     name: str = "tuned"
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -131,7 +133,8 @@ class Tuned:
 
     def middle(self, x: Array) -> float:
         """Log-length that the rows said, without the model's own level."""
-        raw = float(self.line[0] + self.line[1] * x[SHIPPED]) + score(self.forests, x)
+        said = min(float(self.line[0] + self.line[1] * x[SHIPPED]), MAX_LOG)
+        raw = logged(raised(said, self.power) + score(self.forests, x), self.power)
         return float(np.interp(raw, self.knots_at, self.knots))
 
 
@@ -178,6 +181,7 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
     arrays: artifact.Arrays = {
         **{f"base_{name}": array for name, array in stack.arrays_of(tuned.base).items()},
         "line": tuned.line.astype("<f8"),
+        "power": np.array([tuned.power]),
         "knots_at": tuned.knots_at.astype("<f8"),
         "knots": tuned.knots.astype("<f8"),
         "spread_at": tuned.spread_at.astype("<f8"),
@@ -232,6 +236,8 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             knots=arrays["knots"].astype(np.float64),
             spread_at=arrays["spread_at"].astype(np.float64),
             spread=arrays["spread"].astype(np.float64),
+            # Artifacts from before there were powers hold none.
+            power=float(arrays["power"][0]) if "power" in arrays else 0.0,
             model_levels={str(model): float(level) for model, level in levels.items()},
             name=name,
             manifest=manifest,
@@ -254,6 +260,7 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         and buckets & (buckets - 1) == 0
         and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
         and tuned.line.shape == (2,)
+        and 0 <= tuned.power <= 1
         and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
         and len(tuned.knots) > 0
         and bool(np.all(np.diff(tuned.knots_at) > 0))

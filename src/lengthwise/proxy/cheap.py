@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError
+from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.tuned import (
     COUNT,
@@ -38,6 +39,8 @@ MIN_ROWS = 20
 CENSOR_ROUNDS = 2
 #: The shipped score is believed as if so many rows, of so much variance, had confirmed it.
 LINE_ROWS, LINE_VARIANCE = 50, 0.5
+#: Lengths are regressed on the scale of their square root.
+POWER = 0.5
 
 
 class Fitted(NamedTuple):
@@ -137,22 +140,25 @@ def _fit(
 ) -> Fitted:
     y, own = table.log_tokens - table.level, None
     limit, real = y, np.flatnonzero(table.real)
+    power = POWER if objective == "regression" else 0.0
     knots: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
     line, said, middle = np.zeros(2), np.zeros(len(y)), np.zeros(len(y))
     for last in range(CENSOR_ROUNDS if table.cut.any() else 1):
         on_step("n-grams" if with_text else "history")
-        x, own = _with_own(table, y, with_text=with_text)
+        x, own = _with_own(table, y, seed, with_text=with_text)
         on_step(f"trees, held out in {FOLDS} folds")
         line = _line(x[real, SHIPPED], y[real], objective)
-        said = line[0] + line[1] * x[:, SHIPPED]
-        raw = said + _out_of_fold(x, y - said, table, objective, seed)
+        said = _raised(line[0] + line[1] * x[:, SHIPPED], power)
+        raw = said + _out_of_fold(x, _raised(y, power) - said, table, objective, seed)
+        raw = np.array([logged(one, power) for one in raw])
         knots = knots_of(raw[real], y[real], objective)
         middle = np.interp(raw, *knots)
         if last + 1 < CENSOR_ROUNDS and table.cut.any():
             y = y.copy()
             y[real] = undo_cuts(y[real], limit[real], middle[real], table.cut[real])
     on_step("trees, all rows")
-    forests = boost(x, y - said, objective, seed, from_log=table.bags is None)
+    target = _raised(y, power) - said
+    forests = boost(x, target, objective, seed, from_log=table.bags is None)
     spread_at, spread = spread_of(middle[real], y[real], x[real, STATED], table.level[real])
     model = Tuned(
         base=base,
@@ -163,6 +169,7 @@ def _fit(
         knots=knots[1],
         spread_at=spread_at,
         spread=spread,
+        power=power,
         model_levels=levels,
     )
     return Fitted(model, y[real], table.level[real])
@@ -202,8 +209,14 @@ def _line(shipped: Array, y: Array, objective: Objective) -> Array:
     return np.array([float(y.mean()) - slope * float(shipped.mean()), slope])
 
 
-def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams | None]:
-    """Set the n-gram column by lines that have not seen the row's fold; also the line of all."""
+def _with_own(
+    table: Table, y: Array, seed: int, *, with_text: bool
+) -> tuple[Array, NGrams | None]:
+    """Set the n-gram column by lines that have not seen the row's fold; also the line of all.
+
+    The line is fitted to what trees without it leave unsaid: what the history tells, words of a
+    conversation would else be credited with.
+    """
     x = table.x.copy()
     x[:, OWN] = 0.0
     if table.bags is None:
@@ -212,9 +225,9 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
         hidden = np.setdiff1d(np.arange(COUNT), WITHOUT_TEXT)
         x[:, hidden] = 0.0
         return x, None
-    shipped = x[:, SHIPPED]
-    scale = _line(shipped[table.real], y[table.real], "regression")
-    rest = y - scale[0] - scale[1] * shipped  # what the shipped score leaves unsaid
+    scale = _line(x[table.real, SHIPPED], y[table.real], "regression")
+    rest = _raised(y, POWER) - _raised(scale[0] + scale[1] * x[:, SHIPPED], POWER)
+    rest -= _out_of_fold(x, rest, table, "regression", seed)
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
         outside = np.flatnonzero(table.fold == k)
@@ -223,12 +236,16 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
     return x, ngrams.fit(table.bags, rest)
 
 
+def _raised(log_tokens: Array, power: float) -> Array:
+    return np.array([raised(one, power) for one in log_tokens.tolist()])
+
+
 def _out_of_fold(x: Array, y: Array, table: Table, objective: Objective, seed: int) -> Array:
-    """Predict each measured row by trees that have not seen its fold; 0 for a teacher's."""
+    """Predict each row by trees that have not seen its fold. Shapes: y, result (rows,)."""
     raw = np.zeros(len(y))
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
-        outside = np.flatnonzero((table.fold == k) & table.real)
+        outside = np.flatnonzero(table.fold == k)
         if len(inside) and len(outside):
             forests = boost(x[inside], y[inside], objective, seed, from_log=table.bags is None)
             raw[outside] = [score(forests, row) for row in x[outside]]
