@@ -209,9 +209,7 @@ def _line(shipped: Array, y: Array, objective: Objective) -> Array:
     return np.array([float(y.mean()) - slope * float(shipped.mean()), slope])
 
 
-def _with_own(
-    table: Table, y: Array, seed: int, *, with_text: bool
-) -> tuple[Array, NGrams | None]:
+def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Array, NGrams | None]:
     """Set the n-gram column by lines that have not seen the row's fold; also the line of all.
 
     The line is fitted to what trees without it leave unsaid: what the history tells, words of a
