@@ -41,6 +41,9 @@ CENSOR_ROUNDS = 2
 LINE_ROWS, LINE_VARIANCE = 50, 0.5
 #: Lengths are regressed on the scale of their square root.
 POWER = 0.5
+#: What is longer than so many times this quantile teaches as if it were so long: a few absurd rows
+#: would else be most of a sum of squares.
+LONG_QUANTILE, LONG_TIMES = 0.98, 4.0
 
 
 class Fitted(NamedTuple):
@@ -149,7 +152,7 @@ def _fit(
         on_step(f"trees, held out in {FOLDS} folds")
         line = _line(x[real, SHIPPED], y[real], objective)
         said = _raised(line[0] + line[1] * x[:, SHIPPED], power)
-        raw = said + _out_of_fold(x, _raised(y, power) - said, table, objective, seed)
+        raw = said + _out_of_fold(x, _aim(y, power) - said, table, objective, seed)
         raw = np.array([logged(one, power) for one in raw])
         knots = knots_of(raw[real], y[real], objective)
         middle = np.interp(raw, *knots)
@@ -157,8 +160,7 @@ def _fit(
             y = y.copy()
             y[real] = undo_cuts(y[real], limit[real], middle[real], table.cut[real])
     on_step("trees, all rows")
-    target = _raised(y, power) - said
-    forests = boost(x, target, objective, seed, from_log=table.bags is None)
+    forests = boost(x, _aim(y, power) - said, objective, seed, from_log=table.bags is None)
     spread_at, spread = spread_of(middle[real], y[real], x[real, STATED], table.level[real])
     model = Tuned(
         base=base,
@@ -224,7 +226,7 @@ def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Ar
         x[:, hidden] = 0.0
         return x, None
     scale = _line(x[table.real, SHIPPED], y[table.real], "regression")
-    rest = _raised(y, POWER) - _raised(scale[0] + scale[1] * x[:, SHIPPED], POWER)
+    rest = _aim(y, POWER) - _raised(scale[0] + scale[1] * x[:, SHIPPED], POWER)
     rest -= _out_of_fold(x, rest, table, "regression", seed)
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
@@ -232,6 +234,13 @@ def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Ar
         line = ngrams.fit(table.bags.take(inside), rest[inside])
         x[outside, OWN] = ngrams.scores(line, table.bags.take(outside))
     return x, ngrams.fit(table.bags, rest)
+
+
+def _aim(y: Array, power: float) -> Array:
+    """Say what trees are to reach for log-lengths, on their scale. Shape (rows,)."""
+    if not power:
+        return y
+    return _raised(np.minimum(y, np.quantile(y, LONG_QUANTILE) + np.log(LONG_TIMES)), power)
 
 
 def _raised(log_tokens: Array, power: float) -> Array:
