@@ -23,7 +23,7 @@ from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend
+from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend, hashed
 from lengthwise.predictors.trees import Trees
 
 if TYPE_CHECKING:
@@ -61,23 +61,24 @@ def features(prompt: Prompt, base: Stack, own: NGrams | None) -> Array:
 def features_of(prompt: Prompt, seen: View, base: Stack, own: NGrams | None) -> Array:
     """Describe a request of which this was seen, shape (COUNT,)."""
     words = seen.reading.words
-    text = row(seen.reading, seen.stated, base.line(words))
-    shipped = base.level_log_tokens + base.trees.sum(np.array(text))
+    found = hashed(words)
+    line = base.ngrams.score_of(found) + base.lexicon.score(words)
+    x = np.empty(COUNT)
+    x[:TEXT_COUNT] = row(seen.reading, seen.stated, line)
+    shipped = base.level_log_tokens + base.trees.sum(x)  # its trees ask for the text's alone
     past = seen.history
-    return np.array(
-        [
-            *text,
-            past.answers,
-            log1p(past.previous_tokens),
-            past.mean_log_tokens,
-            log1p(past.total_tokens),
-            log1p(len(prompt.messages)),
-            *_conversation(prompt.messages, words),
-            blend(shipped, seen.stated, past),
-            seen.stated.confidence,
-            0.0 if own is None else own.score(words),
-        ]
-    )
+    x[TEXT_COUNT:] = [
+        past.answers,
+        log1p(past.previous_tokens),
+        past.mean_log_tokens,
+        log1p(past.total_tokens),
+        log1p(len(prompt.messages)),
+        *_conversation(prompt.messages, words),
+        blend(shipped, seen.stated, past),
+        seen.stated.confidence,
+        0.0 if own is None else own.score_of(found),
+    ]
+    return x
 
 
 def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
