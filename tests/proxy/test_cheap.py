@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from lengthwise.cli import cli
 from lengthwise.errors import ArtifactError, BadInputError, ConfigError
 from lengthwise.predictors import load_predictor, tuned
-from lengthwise.predictors.base import Prompt
+from lengthwise.predictors.base import Message, Prompt
 from lengthwise.proxy import cheap, ngrams
 from lengthwise.proxy.evaluation import evaluate
 from lengthwise.proxy.forests import OBJECTIVES
@@ -129,6 +130,51 @@ def test_the_ridge_by_conjugate_gradients_is_the_ridge():
     dual = np.linalg.solve(dense @ dense.T + ngrams.RIDGE * np.eye(120), y)
     assert ngrams.scores(line, bags) == pytest.approx(dense @ (dense.T @ dual), abs=2e-3)
     assert ngrams.scores(line, bags)[7] == pytest.approx(line.score(words[7]))
+
+
+def test_many_rows_have_words_enough_for_more_buckets():
+    """Two words that share a bucket among few rows are told apart among many; folds keep it."""
+    few, many = (ngrams.Bags([["zorgle"]] * rows) for rows in (10, ngrams.MANY_ROWS))
+    assert (few.buckets, many.buckets) == (ngrams.BUCKETS, ngrams.MANY_BUCKETS)
+    fold = many.take(np.arange(100))
+    assert len(ngrams.fit(fold, np.ones(100)).weight) == ngrams.MANY_BUCKETS
+
+
+def test_what_the_conversation_tells_is_not_credited_to_its_words():
+    """Words that always come with long answers before weigh little beside those answers."""
+    alone = answers(600)
+    told = []
+    for row in alone:
+        (message,) = row.prompt.messages
+        before = Message("assistant", "lorem " * row.output_tokens)
+        messages = (Message("user", message.content[::-1]), before, message)
+        told.append(replace(row, prompt=Prompt(messages=messages)))
+
+    def weight(rows):
+        """How much longer the line makes a long word's answer, root tokens."""
+        own = cheap.fit(rows).own
+        return own.score(["zorgle"]) - own.score(["quax"])
+
+    assert weight(alone) > 3
+    assert abs(weight(told)) < 0.5 * weight(alone)
+
+
+def test_a_model_from_before_there_were_powers_adds_logs(model, tmp_path):
+    """Without the array its trees add to a log-length; a power that is none is refused."""
+    needed, arrays = tuned.parts_of(model)
+    assert model.power == cheap.POWER
+    assert tuned.of_parts(needed, arrays, tmp_path, name="new").power == cheap.POWER
+    old = {name: array for name, array in arrays.items() if name != "power"}
+    assert tuned.of_parts(needed, old, tmp_path, name="old").power == 0.0
+    for wrong in (np.array([1.5]), np.array([np.nan]), np.array([])):
+        with pytest.raises(ArtifactError):
+            tuned.of_parts(needed, arrays | {"power": wrong}, tmp_path, name="wrong")
+
+
+def test_only_a_regression_adds_powers():
+    """What a ranker or a quantile says is no mean of lengths, and stays on its own scale."""
+    assert cheap.fit(answers(100), objective="ranking").power == 0.0
+    assert cheap.fit(answers(100), objective="quantile").power == 0.0
 
 
 def test_a_rising_line_pools_what_falls():

@@ -52,12 +52,21 @@ class NGrams:
 
     def score(self, words: list[str]) -> float:
         """Score one text; 0 if it has no words."""
-        found = hashes(words)
-        if not found:
+        return self.score_of(hashed(words))
+
+    def score_of(self, found: Array) -> float:
+        """Score a text of which `hashed` gave this, so that two lines need hash it once."""
+        if not len(found):
             return 0.0
-        at = np.fromiter(found, dtype=np.int64, count=len(found)) & (len(self.weight) - 1)
+        at = found & (len(self.weight) - 1)
         norm = float(self.idf_squared.take(at).sum())
         return float(self.weight.take(at).sum()) / norm**0.5 if norm > 0 else 0.0
+
+
+def hashed(words: list[str]) -> Array:
+    """Return the hashes of a text as an array, in no order. Shape (n-grams,), int64."""
+    found = hashes(words)
+    return np.fromiter(found, dtype=np.int64, count=len(found))
 
 
 @dataclass(frozen=True, kw_only=True)

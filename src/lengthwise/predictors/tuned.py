@@ -18,11 +18,13 @@ import numpy as np
 from lengthwise.core.prediction import Prediction
 from lengthwise.errors import ArtifactError
 from lengthwise.predictors import artifact, stack
+from lengthwise.predictors.beside import Beside
 from lengthwise.predictors.features import COUNT as TEXT_COUNT
 from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
+from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend
+from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend, hashed
 from lengthwise.predictors.trees import Trees
 
 if TYPE_CHECKING:
@@ -60,23 +62,24 @@ def features(prompt: Prompt, base: Stack, own: NGrams | None) -> Array:
 def features_of(prompt: Prompt, seen: View, base: Stack, own: NGrams | None) -> Array:
     """Describe a request of which this was seen, shape (COUNT,)."""
     words = seen.reading.words
-    text = row(seen.reading, seen.stated, base.line(words))
-    shipped = base.level_log_tokens + base.trees.sum(np.array(text))
+    found = hashed(words)
+    line = base.ngrams.score_of(found) + base.lexicon.score(words)
+    x = np.empty(COUNT)
+    x[:TEXT_COUNT] = row(seen.reading, seen.stated, line)
+    shipped = base.level_log_tokens + base.trees.sum(x)  # its trees ask for the text's alone
     past = seen.history
-    return np.array(
-        [
-            *text,
-            past.answers,
-            log1p(past.previous_tokens),
-            past.mean_log_tokens,
-            log1p(past.total_tokens),
-            log1p(len(prompt.messages)),
-            *_conversation(prompt.messages, words),
-            blend(shipped, seen.stated, past),
-            seen.stated.confidence,
-            0.0 if own is None else own.score(words),
-        ]
-    )
+    x[TEXT_COUNT:] = [
+        past.answers,
+        log1p(past.previous_tokens),
+        past.mean_log_tokens,
+        log1p(past.total_tokens),
+        log1p(len(prompt.messages)),
+        *_conversation(prompt.messages, words),
+        blend(shipped, seen.stated, past),
+        seen.stated.confidence,
+        0.0 if own is None else own.score_of(found),
+    ]
+    return x
 
 
 def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
@@ -104,21 +107,22 @@ def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
 class Tuned:
     """A trained cheap model.
 
-    Shapes: line (1 + COUNT,); reach (2, COUNT); knots (k,), rising; spread (levels, atoms). `line`
-    is an intercept and a weight a feature, each read no further than its `reach`; with many rows
-    only the shipped log-length has a weight. The trees add to it; `forests` is one, or one a class.
+    Shapes: line (2,); knots (k,), rising; spread (levels, atoms). `line` puts the shipped
+    log-length on the engine's own scale, and the trees add to its `power`; `forests` is one, or one
+    a class. Where rows were few, the mean of that and of what `beside` says is meant.
     `model_levels`: log-length that a named model adds.
     """
 
     base: Stack
     own: NGrams | None
     line: Array
-    reach: Array
     forests: tuple[Trees, ...]
     knots_at: Array
     knots: Array
     spread_at: Array
     spread: Array
+    power: float = 0.0
+    beside: Beside | None = None
     model_levels: dict[str, float] = field(default_factory=dict)
     name: str = "tuned"
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -134,8 +138,10 @@ class Tuned:
 
     def middle(self, x: Array) -> float:
         """Log-length that the rows said, without the model's own level."""
-        within = np.minimum(np.maximum(x, self.reach[0]), self.reach[1])
-        raw = float(self.line[0] + self.line[1:] @ within) + score(self.forests, x)
+        said = min(float(self.line[0] + self.line[1] * x[SHIPPED]), MAX_LOG)
+        raw = logged(raised(said, self.power) + score(self.forests, x), self.power)
+        if self.beside is not None:
+            raw = (raw + float(self.beside.say(x))) / 2
         return float(np.interp(raw, self.knots_at, self.knots))
 
 
@@ -182,7 +188,7 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
     arrays: artifact.Arrays = {
         **{f"base_{name}": array for name, array in stack.arrays_of(tuned.base).items()},
         "line": tuned.line.astype("<f8"),
-        "reach": tuned.reach.astype("<f8"),
+        "power": np.array([tuned.power]),
         "knots_at": tuned.knots_at.astype("<f8"),
         "knots": tuned.knots.astype("<f8"),
         "spread_at": tuned.spread_at.astype("<f8"),
@@ -191,6 +197,8 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
     if tuned.own is not None:
         arrays["own_weight"] = tuned.own.weight.astype(np.float32)
         arrays["own_idf"] = np.sqrt(tuned.own.idf_squared).astype(np.float16)
+    if tuned.beside is not None:
+        arrays |= tuned.beside.arrays()
     for number, forest in enumerate(tuned.forests):
         arrays |= {f"forest{number}_{name}": a for name, a in forest.arrays().items()}
     needed = {
@@ -229,7 +237,6 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             base=stack.of_arrays(base, directory, name="shipped"),
             own=own,
             line=arrays["line"].astype(np.float64),
-            reach=arrays["reach"].astype(np.float64),
             forests=tuple(
                 Trees.of_arrays(_named(arrays, f"forest{number}_"), COUNT)
                 for number in range(forests)
@@ -238,6 +245,9 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             knots=arrays["knots"].astype(np.float64),
             spread_at=arrays["spread_at"].astype(np.float64),
             spread=arrays["spread"].astype(np.float64),
+            # Artifacts from before there were powers hold none.
+            power=float(arrays["power"][0]) if "power" in arrays else 0.0,
+            beside=Beside.of_arrays(arrays, COUNT),
             model_levels={str(model): float(level) for model, level in levels.items()},
             name=name,
             manifest=manifest,
@@ -259,9 +269,8 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         buckets > 0
         and buckets & (buckets - 1) == 0
         and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
-        and tuned.line.shape == (1 + COUNT,)
-        and tuned.reach.shape == (2, COUNT)
-        and bool(np.all(tuned.reach[0] <= tuned.reach[1]))
+        and tuned.line.shape == (2,)
+        and 0 <= tuned.power <= 1
         and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
         and len(tuned.knots) > 0
         and bool(np.all(np.diff(tuned.knots_at) > 0))
@@ -276,8 +285,7 @@ def _check(tuned: Tuned, directory: Traversable) -> None:
         and all(
             bool(np.all(np.isfinite(array)))
             for array in (
-                tuned.line, tuned.reach, tuned.knots_at, tuned.knots, tuned.spread_at,
-                tuned.spread,
+                tuned.line, tuned.knots_at, tuned.knots, tuned.spread_at, tuned.spread,
                 *((own.weight, own.idf_squared) if own else ()),
             )
         )

@@ -6,12 +6,12 @@ knots and the spread are made of those predictions: they say what to expect of a
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError
+from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.tuned import (
     COUNT,
@@ -37,10 +37,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 MIN_ROWS = 20
 CENSOR_ROUNDS = 2
-#: No feature is larger: they are logarithms, shares and counts under a cut.
-FAR = 1e9
 #: The shipped score is believed as if so many rows, of so much variance, had confirmed it.
 LINE_ROWS, LINE_VARIANCE = 50, 0.5
+#: Lengths are regressed on the scale of their square root.
+POWER = 0.5
+#: What is longer than so many times this quantile teaches as if it were so long: a few absurd rows
+#: would else be most of a sum of squares.
+LONG_QUANTILE, LONG_TIMES = 0.98, 4.0
 
 
 class Fitted(NamedTuple):
@@ -141,15 +144,17 @@ def _fit(
     y, own = table.log_tokens - table.level, None
     few = objective == "regression" and len(y) < FEW_ROWS
     limit, real = y, np.flatnonzero(table.real)
+    power = POWER if objective == "regression" else 0.0
     knots: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
     line, said, middle = np.zeros(2), np.zeros(len(y)), np.zeros(len(y))
     for last in range(CENSOR_ROUNDS if table.cut.any() else 1):
         on_step("n-grams" if with_text else "history")
-        x, own = _with_own(table, y, with_text=with_text)
+        x, own = _with_own(table, y, seed, with_text=with_text)
         on_step(f"trees, held out in {FOLDS} folds")
         line = _line(x[real, SHIPPED], y[real], objective)
-        said = line[0] + line[1] * x[:, SHIPPED]
-        raw = said + _out_of_fold(x, y - said, table, objective, seed)
+        said = _raised(line[0] + line[1] * x[:, SHIPPED], power)
+        raw = said + _out_of_fold(x, _aim(y, power) - said, table, objective, seed)
+        raw = np.array([logged(one, power) for one in raw])
         if few:
             raw = (raw + _line_out_of_fold(x, y, table)) / 2
         knots = knots_of(raw[real], y[real], objective)
@@ -158,24 +163,19 @@ def _fit(
             y = y.copy()
             y[real] = undo_cuts(y[real], limit[real], middle[real], table.cut[real])
     on_step("trees, all rows")
-    forests = boost(x, y - said, objective, seed, from_log=table.bags is None)
+    forests = boost(x, _aim(y, power) - said, objective, seed, from_log=table.bags is None)
     spread_at, spread = spread_of(middle[real], y[real], x[real, STATED], table.level[real])
-    weights, reach = _weights(line), np.array([[-FAR], [FAR]]) * np.ones(COUNT)
-    if few:
-        beside = linear.fit(x, y)
-        weights = (weights + np.array([beside.intercept, *beside.weight])) / 2
-        reach = np.array([beside.low, beside.high])
-        forests = tuple(replace(forest, value=forest.value / 2) for forest in forests)
     model = Tuned(
         base=base,
         own=own,
-        line=weights,
-        reach=reach,
+        line=line,
         forests=forests,
         knots_at=knots[0],
         knots=knots[1],
         spread_at=spread_at,
         spread=spread,
+        power=power,
+        beside=linear.fit(x, y) if few else None,
         model_levels=levels,
     )
     return Fitted(model, y[real], table.level[real])
@@ -215,15 +215,12 @@ def _line(shipped: Array, y: Array, objective: Objective) -> Array:
     return np.array([float(y.mean()) - slope * float(shipped.mean()), slope])
 
 
-def _weights(line: Array) -> Array:
-    """Lay an intercept and a slope on the shipped log-length out as a weight a feature."""
-    weights = np.zeros(1 + COUNT)
-    weights[0], weights[1 + SHIPPED] = line
-    return weights
+def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Array, NGrams | None]:
+    """Set the n-gram column by lines that have not seen the row's fold; also the line of all.
 
-
-def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams | None]:
-    """Set the n-gram column by lines that have not seen the row's fold; also the line of all."""
+    The line is fitted to what trees without it leave unsaid: what the history tells, words of a
+    conversation would else be credited with.
+    """
     x = table.x.copy()
     x[:, OWN] = 0.0
     if table.bags is None:
@@ -232,15 +229,26 @@ def _with_own(table: Table, y: Array, *, with_text: bool) -> tuple[Array, NGrams
         hidden = np.setdiff1d(np.arange(COUNT), WITHOUT_TEXT)
         x[:, hidden] = 0.0
         return x, None
-    shipped = x[:, SHIPPED]
-    scale = _line(shipped[table.real], y[table.real], "regression")
-    rest = y - scale[0] - scale[1] * shipped  # what the shipped score leaves unsaid
+    scale = _line(x[table.real, SHIPPED], y[table.real], "regression")
+    rest = _aim(y, POWER) - _raised(scale[0] + scale[1] * x[:, SHIPPED], POWER)
+    rest -= _out_of_fold(x, rest, table, "regression", seed)
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
         outside = np.flatnonzero(table.fold == k)
         line = ngrams.fit(table.bags.take(inside), rest[inside])
         x[outside, OWN] = ngrams.scores(line, table.bags.take(outside))
     return x, ngrams.fit(table.bags, rest)
+
+
+def _aim(y: Array, power: float) -> Array:
+    """Say what trees are to reach for log-lengths, on their scale. Shape (rows,)."""
+    if not power:
+        return y
+    return _raised(np.minimum(y, np.quantile(y, LONG_QUANTILE) + np.log(LONG_TIMES)), power)
+
+
+def _raised(log_tokens: Array, power: float) -> Array:
+    return np.array([raised(one, power) for one in log_tokens.tolist()])
 
 
 def _line_out_of_fold(x: Array, y: Array, table: Table) -> Array:
@@ -254,11 +262,11 @@ def _line_out_of_fold(x: Array, y: Array, table: Table) -> Array:
 
 
 def _out_of_fold(x: Array, y: Array, table: Table, objective: Objective, seed: int) -> Array:
-    """Predict each measured row by trees that have not seen its fold; 0 for a teacher's."""
+    """Predict each row by trees that have not seen its fold. Shapes: y, result (rows,)."""
     raw = np.zeros(len(y))
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
-        outside = np.flatnonzero((table.fold == k) & table.real)
+        outside = np.flatnonzero(table.fold == k)
         if len(inside) and len(outside):
             forests = boost(x[inside], y[inside], objective, seed, from_log=table.bags is None)
             raw[outside] = [score(forests, row) for row in x[outside]]

@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BUCKETS = 2**15
+#: Buckets of few rows and of many, whose words would share buckets: 0.2 and 0.8 MB of a model.
+BUCKETS, MANY_BUCKETS, MANY_ROWS = 2**15, 2**17, 15_000
 MIN_COUNT = 2
-RIDGE = 1.0
+#: Noise in a length, of a bucket's variance. Answers to one prompt differ much.
+RIDGE = 10.0
 STEPS = 40
 TOLERANCE = 1e-4
 
 
 class Bags:
-    """Texts as bags of hashed n-grams: `at` (hits,) buckets, `of` (hits,) rows, ascending."""
+    """Texts as bags of hashed n-grams: `at` (hits,) of `buckets`, `of` (hits,) rows, ascending."""
 
     def __init__(self, words: Sequence[list[str]]) -> None:
-        found = [np.unique(np.fromiter(hashes(w), np.int64) & (BUCKETS - 1)) for w in words]
-        self.rows = len(found)
+        self.rows = len(words)
+        self.buckets = MANY_BUCKETS if self.rows >= MANY_ROWS else BUCKETS
+        found = [np.unique(np.fromiter(hashes(w), np.int64) & (self.buckets - 1)) for w in words]
         self.at = np.concatenate([*found, np.empty(0, np.int64)])
         self.of = np.repeat(np.arange(self.rows), [len(one) for one in found])
 
@@ -36,13 +39,14 @@ class Bags:
         place[rows] = np.arange(len(rows))
         kept = place[self.of] >= 0
         bags = object.__new__(Bags)
-        bags.rows, bags.at, bags.of = len(rows), self.at[kept], place[self.of[kept]]
+        bags.rows, bags.buckets = len(rows), self.buckets
+        bags.at, bags.of = self.at[kept], place[self.of[kept]]
         return bags
 
 
 def fit(bags: Bags, y: Array, *, ridge: float = RIDGE) -> NGrams:
     """Fit weights to y (rows,) on TF-IDF rows of length one: argmin |Xw - y|^2 + ridge |w|^2."""
-    counts = np.bincount(bags.at, minlength=BUCKETS)
+    counts = np.bincount(bags.at, minlength=bags.buckets)
     idf = np.where(counts >= MIN_COUNT, np.log((1 + bags.rows) / (1 + counts)) + 1, 0.0)
     # As the artifact stores it, so that training and serving score alike.
     idf = idf.astype(np.float16).astype(np.float64)
@@ -51,9 +55,9 @@ def fit(bags: Bags, y: Array, *, ridge: float = RIDGE) -> NGrams:
 
     def apply(w: Array) -> Array:
         scores = np.bincount(bags.of, values * w[bags.at], minlength=bags.rows)
-        return np.bincount(bags.at, values * scores[bags.of], minlength=BUCKETS) + ridge * w
+        return np.bincount(bags.at, values * scores[bags.of], minlength=bags.buckets) + ridge * w
 
-    target = np.bincount(bags.at, values * y[bags.of], minlength=BUCKETS)
+    target = np.bincount(bags.at, values * y[bags.of], minlength=bags.buckets)
     weights = _solve(apply, target) * idf
     return NGrams(weight=weights.astype(np.float32).astype(np.float64), idf_squared=idf**2)
 
