@@ -156,7 +156,7 @@ def test_what_the_conversation_tells_is_not_credited_to_its_words():
         return own.score(["zorgle"]) - own.score(["quax"])
 
     assert weight(alone) > 3
-    assert abs(weight(told)) < 0.5 * weight(alone)
+    assert abs(weight(told)) < 0.2 * weight(alone)
 
 
 def test_a_model_from_before_there_were_powers_adds_logs(model, tmp_path):
