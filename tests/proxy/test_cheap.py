@@ -171,6 +171,13 @@ def test_a_model_from_before_there_were_powers_adds_logs(model, tmp_path):
             tuned.of_parts(needed, arrays | {"power": wrong}, tmp_path, name="wrong")
 
 
+def test_a_fitted_forest_is_as_fast_as_a_loaded_one(model):
+    """Its arrays lie in one piece each, so that a step down copies none of them."""
+    for forest in model.forests:
+        for array in (forest.roots, forest.feature, forest.threshold, forest.left, forest.value):
+            assert array.flags.c_contiguous
+
+
 def test_only_a_regression_adds_powers():
     """What a ranker or a quantile says is no mean of lengths, and stays on its own scale."""
     assert cheap.fit(answers(100), objective="ranking").power == 0.0
