@@ -156,7 +156,7 @@ def test_what_the_conversation_tells_is_not_credited_to_its_words():
         return own.score(["zorgle"]) - own.score(["quax"])
 
     assert weight(alone) > 3
-    assert abs(weight(told)) < 0.5 * weight(alone)
+    assert abs(weight(told)) < 0.2 * weight(alone)
 
 
 def test_a_model_from_before_there_were_powers_adds_logs(model, tmp_path):
@@ -169,6 +169,13 @@ def test_a_model_from_before_there_were_powers_adds_logs(model, tmp_path):
     for wrong in (np.array([1.5]), np.array([np.nan]), np.array([])):
         with pytest.raises(ArtifactError):
             tuned.of_parts(needed, arrays | {"power": wrong}, tmp_path, name="wrong")
+
+
+def test_a_fitted_forest_is_as_fast_as_a_loaded_one(model):
+    """Its arrays lie in one piece each, so that a step down copies none of them."""
+    for forest in model.forests:
+        for array in (forest.roots, forest.feature, forest.threshold, forest.left, forest.value):
+            assert array.flags.c_contiguous
 
 
 def test_only_a_regression_adds_powers():

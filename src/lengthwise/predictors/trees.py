@@ -99,12 +99,13 @@ class Trees:
                 nodes[at] = [node["split_feature"], node["threshold"], left, 0.0]
                 todo.append((node["left_child"], left, level + 1))
                 todo.append((node["right_child"], left + 1, level + 1))
-        table = np.array(nodes, dtype=np.float64)
+        # Each column in one piece: `take` of a strided one copies all of it, at every step down.
+        feature, threshold, left, value = np.array(nodes, dtype=np.float64).T.copy()
         return cls(
             roots=np.array(roots, dtype=np.intp),
-            feature=table[:, 0].astype(np.intp),
-            threshold=table[:, 1],
-            left=table[:, 2].astype(np.intp),
-            value=table[:, 3],
+            feature=feature.astype(np.intp),
+            threshold=threshold,
+            left=left.astype(np.intp),
+            value=value,
             depth=depth,
         )
