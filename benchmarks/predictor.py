@@ -23,7 +23,7 @@ from lengthwise.predictors import corpus, load_predictor, targets, train
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.features import NO_HISTORY, view
 from lengthwise.predictors.lessons import read_lessons
-from lengthwise.predictors.lexicon import read_vectors
+from lengthwise.predictors.lexicon import WordVectors, read_vectors
 from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.stack import blend
 from lengthwise.predictors.watch import Seen, coverage
@@ -125,8 +125,8 @@ def on_unseen_models(
     Coverage is of one answer of each left-out model to each left-out prompt, by the shipped spread.
     """
     read = corpus.read_corpus(data)
-    vectors = read_vectors(words) if words else None
-    taught = read_lessons(lessons, prompts=len(read.prompts)) if lessons else None
+    vectors = read_vectors(words) if words else WordVectors()
+    taught = read_lessons(lessons, vectors, prompts=len(read.prompts)) if lessons else None
     like = shipped()
     answers: list[tuple[float, Seen]] = []
     rng = np.random.default_rng(seed)

@@ -9,6 +9,8 @@ from lengthwise.errors import BadInputError
 from lengthwise.predictors import lessons
 from lengthwise.predictors.lexicon import WordVectors
 
+VECTORS = WordVectors(words=("tell", "me"), vectors=np.array([[1.0, 0.0], [0.0, 1.0]]))
+
 
 @pytest.fixture
 def file(tmp_path):
@@ -23,8 +25,9 @@ def file(tmp_path):
 
 def test_a_lesson_of_a_prompt_that_is_held_out_is_held_out(file):
     """Only lessons are given whose every part is among the prompts."""
-    read = lessons.read_lessons(file, prompts=4)
-    assert read.words[0] == ["tell", "me"]
+    read = lessons.read_lessons(file, VECTORS, prompts=4)
+    assert [len(row) for row in read.buckets] == [6, 6, 0]
+    assert read.means.tolist() == [[0.5, 0.5], [0.0, 0.0], [0.0, 0.0]]
     assert read.within(np.array([0, 1])).tolist() == [0]
     assert read.within(np.array([0, 1, 2])).tolist() == [0, 1]
     assert read.within(np.arange(4)).tolist() == [0, 1, 2]
@@ -32,7 +35,7 @@ def test_a_lesson_of_a_prompt_that_is_held_out_is_held_out(file):
 
 def test_what_is_taught_follows_the_states(file):
     """Where length rises along a direction, a lesson further along it is expected longer."""
-    read = lessons.read_lessons(file, prompts=4)
+    read = lessons.read_lessons(file, VECTORS, prompts=4)
     said = read.teach(np.arange(4), np.array([0.0, 1.0, 2.0, 3.0]), np.arange(3))
     assert said[0] < said[2] < said[1]
 
@@ -40,10 +43,10 @@ def test_what_is_taught_follows_the_states(file):
 def test_lessons_of_other_data_are_refused(file, tmp_path):
     """Another number of prompts, or no such file, is named; nothing is guessed."""
     with pytest.raises(BadInputError, match="other data"):
-        lessons.read_lessons(file, prompts=5)
+        lessons.read_lessons(file, VECTORS, prompts=5)
     (tmp_path / "no.npz").write_bytes(b"no")
     with pytest.raises(BadInputError, match=r"no\.npz"):
-        lessons.read_lessons(tmp_path / "no.npz", prompts=4)
+        lessons.read_lessons(tmp_path / "no.npz", VECTORS, prompts=4)
 
 
 def test_a_composed_text_tells_which_prompts_it_is_made_of():

@@ -21,6 +21,8 @@ from lengthwise.predictors.reading import read
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lengthwise.predictors.lexicon import WordVectors
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 #: Encoder states are brought to a mean length of 1; so much ridge then ranked best out of fold.
@@ -31,14 +33,14 @@ WEIGHT = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Lessons:
-    """Made-up prompts: buckets and words of each, the prompts that it was put together from.
+    """Made-up prompts: the buckets of each, and the prompts that it was put together from.
 
-    Shapes: source (lessons, 2), -1 for none; states (lessons, width); prompt_states (prompts,
+    Shapes: means (lessons, dimensions), as of `Examples`; source (lessons, 2), -1 for none; states (lessons, width); prompt_states (prompts,
     width), of the prompts that were measured.
     """
 
-    words: list[list[str]]
     buckets: list[Array]
+    means: Array
     source: Array
     states: Array
     prompt_states: Array
@@ -75,7 +77,7 @@ def save(path: Path, texts: list[str], source: Array, states: Array, prompt_stat
         )
 
 
-def read_lessons(path: Path, *, prompts: int) -> Lessons:
+def read_lessons(path: Path, vectors: WordVectors, *, prompts: int) -> Lessons:
     """Read lessons that were made of so many prompts. Raises BadInputError if they were not."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -90,8 +92,8 @@ def read_lessons(path: Path, *, prompts: int) -> Lessons:
         raise BadInputError(f"{path}: lessons of other data; make them again")
     words = [read(text).words for text in texts]
     return Lessons(
-        words=words,
         buckets=[buckets_of(one) for one in words],
+        means=vectors.means(words),
         source=source,
         states=states,
         prompt_states=prompt_states,

@@ -13,14 +13,14 @@ from lengthwise.predictors.stack import NGrams
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-BUCKETS = 2**16
+BUCKETS = 2**17
 RIDGE = 1.5
 MIN_COUNT = 2
 #: Prior variance of what word vectors say, n-grams' being 1. More of it helps short prompts of the
 #: kind trained on, and hurts long ones of other kinds.
 VECTORS_SHARE = 0.4
 #: Where the solver stops: relative size of what is left, and steps.
-TOLERANCE, STEPS = 1e-4, 150
+TOLERANCE, STEPS = 1e-3, 100
 
 
 def buckets_of(words: list[str]) -> Array:
@@ -62,7 +62,7 @@ def fit_line(
         M=LinearOperator(size, matvec=lambda z: z / diagonal, dtype=np.float64),
     )
     # As the artifact stores them, so that training and serving score alike.
-    weights = (found[:BUCKETS] * idf).astype(np.float32).astype(np.float64)
+    weights = (found[:BUCKETS] * idf).astype(np.float16).astype(np.float64)
     effect = (vectors.vectors - centre) @ (found[BUCKETS:] * share)
     effect = effect.astype(np.float16).astype(np.float64)
     return NGrams(weight=weights, idf_squared=idf**2), Lexicon.of_words(vectors.words, effect)

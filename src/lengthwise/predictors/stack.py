@@ -168,7 +168,7 @@ def of_arrays(
 def arrays_of(stack: Stack) -> artifact.Arrays:
     """Return what `of_arrays` reads."""
     return {
-        "ngram_weight": stack.ngrams.weight.astype(np.float32),
+        "ngram_weight": stack.ngrams.weight.astype(np.float16),
         "ngram_idf": np.sqrt(stack.ngrams.idf_squared).astype(np.float16),
         "level_log_tokens": np.array([stack.level_log_tokens]),
         "spread_at": stack.spread_at,
