@@ -35,8 +35,8 @@ WEIGHT = 1.0
 class Lessons:
     """Made-up prompts: the buckets of each, and the prompts that it was put together from.
 
-    Shapes: means (lessons, dimensions), as of `Examples`; source (lessons, 2), -1 for none; states (lessons, width); prompt_states (prompts,
-    width), of the prompts that were measured.
+    Shapes: means (lessons, dimensions), as of `Examples`; source (lessons, 2), -1 for none; states
+    (lessons, width); prompt_states (prompts, width), of the prompts that were measured.
     """
 
     buckets: list[Array]
