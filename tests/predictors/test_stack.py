@@ -102,6 +102,17 @@ def test_a_stated_size_pulls_in_log_space_by_its_confidence():
     assert blend(5.0, said, history_of(())) == pytest.approx(4.0)
 
 
+def test_models_say_more_than_a_bare_answer():
+    """A fact comes in a sentence, a measure is kept to, and a program has no usual size."""
+
+    def stated_alone(kind):
+        return math.exp(blend(5.0, Stated(kind, 20.0, 1.0), history_of(())))
+
+    assert stated_alone(Kind.MEASURED) == pytest.approx(20.0)
+    assert stated_alone(Kind.FACT) > stated_alone(Kind.CLOSED) > 20.0
+    assert stated_alone(Kind.CODE) == pytest.approx(math.exp(5.0))
+
+
 def test_a_row_has_a_number_for_every_name():
     """The features line up with their names, whatever the text."""
     for text in ("", "a", "Why? " * 900):

