@@ -47,7 +47,8 @@ NAMES = (
 COUNT = len(NAMES)
 SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
 #: Features that read no text: all that a history-only model may look at.
-WITHOUT_TEXT = (0, *range(TEXT_COUNT, TEXT_COUNT + 8))
+HISTORY = tuple(range(TEXT_COUNT, TEXT_COUNT + 8))
+WITHOUT_TEXT = (0, *HISTORY)
 
 
 #: Messages that the turn before is looked for in.

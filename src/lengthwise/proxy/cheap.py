@@ -15,6 +15,7 @@ from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.tuned import (
     COUNT,
+    HISTORY,
     OWN,
     SHIPPED,
     STATED,
@@ -218,8 +219,8 @@ def _line(shipped: Array, y: Array, objective: Objective) -> Array:
 def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Array, NGrams | None]:
     """Set the n-gram column by lines that have not seen the row's fold; also the line of all.
 
-    The line is fitted to what trees without it leave unsaid: what the history tells, words of a
-    conversation would else be credited with.
+    The line is fitted to what trees on the conversation's history leave unsaid: words of it would
+    else be credited with what the history tells.
     """
     x = table.x.copy()
     x[:, OWN] = 0.0
@@ -231,7 +232,10 @@ def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Ar
         return x, None
     scale = _line(x[table.real, SHIPPED], y[table.real], "regression")
     rest = _aim(y, POWER) - _raised(scale[0] + scale[1] * x[:, SHIPPED], POWER)
-    rest -= _out_of_fold(x, rest, table, "regression", seed)
+    past = np.zeros_like(x)
+    past[:, HISTORY] = x[:, HISTORY]
+    if np.ptp(past, axis=0).any():
+        rest -= _out_of_fold(past, rest, table, "regression", seed)
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
         outside = np.flatnonzero(table.fold == k)
