@@ -77,7 +77,8 @@ def main() -> None:
 def _fail(error: click.ClickException) -> int:
     error.show()
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: the caller closed it
+            sys.stdout.flush()
     except OSError:  # Python would try again at exit, and complain
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return error.exit_code
