@@ -11,7 +11,7 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 import lengthwise.vllm.order
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import Request as Seat
-from lengthwise.policies import SJF
+from lengthwise.policies import SJF, Aged
 from lengthwise.transformers import register
 from tests.transformers.rig import Job, Run, given, jobs_of, ours, random_model
 
@@ -312,7 +312,7 @@ def test_nobody_is_overtaken_past_its_bound(model):
         given=given(jobs),
         config={"max_requests_per_batch": 1},
     ).serve(jobs)
-    bound_s = jobs[5].at * 0.01 + 4 * 0.01 * 300
+    bound_s = jobs[5].at * 0.01 + Aged().stretch * 0.01 * 300
     late = [job for job in jobs if job.at * 0.01 > bound_s + 0.02]
     assert late
     assert not [job for job in late if run.first_at[job.name] < run.first_at["r5"]]

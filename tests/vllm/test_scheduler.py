@@ -14,7 +14,7 @@ import lengthwise.vllm.scheduler
 from lengthwise.core.admission import PastFuture
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import Request as Seat
-from lengthwise.policies import SJF
+from lengthwise.policies import SJF, Aged
 from lengthwise.predictors import request_log
 from lengthwise.vllm import LengthwiseAsyncScheduler, LengthwiseScheduler
 from tests.vllm.rig import Job, Run, jobs_of, make_scheduler
@@ -190,15 +190,16 @@ def test_who_has_most_to_go_is_taken_off_first(model, settings):
     assert run.preempted[0] == "r0", "admitted last, as the longest"
 
 
-def test_nobody_is_overtaken_past_its_bound(model, settings):
+@pytest.mark.parametrize(("policy", "stretch"), [("ssjf", Aged().stretch), ("ssjf:stretch=2", 2)])
+def test_nobody_is_overtaken_past_its_bound(model, settings, policy, stretch):
     """`ssjf` at overload: whoever arrives after a request's bound is admitted after it."""
-    settings(policy="ssjf", trust_length_hints=1, predictor="none", s_per_token=0.01)
+    settings(policy=policy, trust_length_hints=1, predictor="none", s_per_token=0.01)
     jobs = [
         Job(id=i, arrival_s=i * 0.02, output=300 if i == 5 else 3, hint=300 if i == 5 else 3)
         for i in range(1500)
     ]
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1)).serve(jobs)
-    bound_s = jobs[5].arrival_s + 4 * 0.01 * 300
+    bound_s = jobs[5].arrival_s + stretch * 0.01 * 300
     overtook = [
         job for job in jobs if job.arrival_s > bound_s and run.first_s[job.name] < run.first_s["r5"]
     ]
