@@ -304,7 +304,7 @@ def test_who_has_most_to_go_is_taken_off_first(model):
 
 def test_nobody_is_overtaken_past_its_bound(model):
     """`ssjf` at overload: whoever arrives after a request's bound is admitted after it."""
-    jobs = [Job(id=i, at=2 * i, output=300 if i == 5 else 3) for i in range(700)]
+    jobs = [Job(id=i, at=2 * i, output=300 if i == 5 else 3) for i in range(1100)]
     run = ours(
         model,
         "ssjf",
