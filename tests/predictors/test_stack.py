@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lengthwise.core.prediction import Prediction
-from lengthwise.predictors import load_predictor
+from lengthwise.predictors import load_predictor, trees
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.predictors.features import COUNT, NAMES, history_of, row, view
 from lengthwise.predictors.kinds import NOTHING, Kind, Stated
@@ -151,3 +151,15 @@ def test_naming_a_predictor_imports_no_numpy():
         "sys.exit('numpy' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": ":".join(sys.path)}, check=True)
+
+
+def test_however_nodes_are_asked_a_forest_says_the_same(monkeypatch):
+    """All nodes at once, or only those that are walked through: one sum, to the last bit."""
+    forest = load_predictor("default").trees
+    rows = np.random.default_rng(0).normal(size=(50, 200)) * 5
+    said = []
+    for most in (0, 10**9):
+        monkeypatch.setattr(trees, "ASK_ALL", most)
+        said.append([forest.sum(row) for row in rows])
+    assert said[0] == said[1]
+    assert len(set(said[0])) > 25

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+#: With at most so many nodes for each that is walked through, it is quicker to ask all of them.
+ASK_ALL = 4
+
+
 @dataclass(frozen=True, kw_only=True)
 class Trees:
     """A forest whose leaves add up. Shapes: roots (trees,), all others (nodes,)."""
@@ -33,8 +37,13 @@ class Trees:
     def sum(self, x: Array) -> float:
         """Add up the leaves that one row of features, shape (features,), reaches."""
         at = self.roots
-        for _ in range(self.depth):
-            at = self.left.take(at) + (x.take(self.feature.take(at)) > self.threshold.take(at))
+        if len(self.left) <= ASK_ALL * len(at) * self.depth:
+            next_of = self.left + (x.take(self.feature) > self.threshold)
+            for _ in range(self.depth):
+                at = next_of.take(at)
+        else:
+            for _ in range(self.depth):
+                at = self.left.take(at) + (x.take(self.feature.take(at)) > self.threshold.take(at))
         return float(self.value.take(at).sum())
 
     def arrays(self) -> Arrays:
