@@ -10,10 +10,10 @@ import pytest
 from lengthwise.core.events import Outcome
 from lengthwise.gateway import headers as hdr
 from lengthwise.gateway.answers import ended, error_response
-from lengthwise.gateway.exchange import ClientLeftError, _to_client
 from lengthwise.gateway.parse import parse
 from lengthwise.gateway.scan import scan
 from lengthwise.gateway.tally import Tally
+from lengthwise.gateway.wire import ClientLeftError, to_client
 
 STREAM = (
     b'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
@@ -161,5 +161,5 @@ async def test_a_client_that_left_is_not_the_engines_fault():
         raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
 
     with pytest.raises(ClientLeftError) as caught:
-        await _to_client(write())
+        await to_client(write())
     assert not isinstance(caught.value, aiohttp.ClientError)

@@ -17,9 +17,14 @@ from lengthwise.gateway.driver import Driver, Ended, Ticket
 from lengthwise.gateway.lingering import AbandonedError, Lingerers
 from lengthwise.gateway.tally import Tally
 from lengthwise.gateway.upstream import Engine, EngineFailedError, NotAcceptedError
+from lengthwise.gateway.wire import (
+    breaks_off_unseen,
+    expect_next_within,
+    to_client,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from lengthwise.core.request import Request
     from lengthwise.errors import RequestError
@@ -37,10 +42,6 @@ PROGRESS_TOKENS: Final = 16
 _MIN_TOKENS_TIMED: Final = 8
 _ENGINE_ERRORS: Final = (aiohttp.ClientError, TimeoutError, EngineFailedError)
 _DOWN_STATUSES: Final = frozenset((502, 503, 504))
-
-
-class ClientLeftError(ConnectionResetError):
-    """The client is gone. aiohttp's own error for that is also its error for a lost engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +177,8 @@ class Exchange:
         response = web.Response(
             status=answer.status, reason=answer.reason, body=body, headers=self._headers(answer)
         )
-        await _to_client(response.prepare(self.request))
-        await _to_client(response.write_eof())
+        await to_client(response.prepare(self.request))
+        await to_client(response.write_eof())
         return response
 
     async def _relay_stream(
@@ -186,7 +187,7 @@ class Exchange:
         response = web.StreamResponse(
             status=answer.status, reason=answer.reason, headers=self._headers(answer)
         )
-        await _to_client(response.prepare(self.request))
+        await to_client(response.prepare(self.request))
         self._response = response
         tally, itl = self.tally, self.desk.metrics.itl
         told = 0
@@ -196,19 +197,19 @@ class Exchange:
                 now = self._loop.time()
                 if self.first_s is None:
                     self.first_s = now
-                    _expect_next_within(answer, engine.limits.gap_timeout_s)
+                    expect_next_within(answer, engine.limits.gap_timeout_s)
                 else:
                     itl.observe(now - last_s)
                 last_s = now
                 if self._follows and tally.deltas - told >= PROGRESS_TOKENS:
                     told = tally.deltas
                     self.desk.driver.progressed(self.ticket, told)
-            await _to_client(response.write(chunk))
+            await to_client(response.write(chunk))
         tally.close()
-        if _breaks_off_unseen(answer) and not (tally.ended or tally.failed):
+        if breaks_off_unseen(answer) and not (tally.ended or tally.failed):
             raise EngineFailedError("the connection ended before the stream said that it was over")
         self._finish(engine, answer)
-        await _to_client(response.write_eof())
+        await to_client(response.write_eof())
         return response
 
     # --- endings --------------------------------------------------------------------------
@@ -271,39 +272,14 @@ class Exchange:
         if self._response is None:
             raise error
         # The blank line ends an event that was cut in the middle.
-        await _to_client(self._response.write(b"\n\n" + error_event(error)))
-        await _to_client(self._response.write_eof())
+        await to_client(self._response.write(b"\n\n" + error_event(error)))
+        await to_client(self._response.write_eof())
         return self._response
 
     def _headers(self, answer: aiohttp.ClientResponse) -> dict[str, str]:
         passed = hdr.downstream(answer.headers)
         passed.update(self.own_headers())
         return passed  # type: ignore[return-value]  # a CIMultiDict is what aiohttp takes
-
-
-def _expect_next_within(answer: aiohttp.ClientResponse, gap_s: float) -> None:
-    """After the first token, wait for each further piece no longer than this."""
-    connection = answer.connection
-    if connection is not None and connection.protocol is not None:
-        connection.protocol.read_timeout = gap_s
-        connection.protocol.start_timeout()  # the timer that runs is still the first token's
-
-
-def _breaks_off_unseen(answer: aiohttp.ClientResponse) -> bool:
-    """Whether only the connection's end ends this stream, so that HTTP cannot tell it from a cut.
-
-    RFC 9112 section 6.3, rule 8. What is compressed says nothing that we read.
-    """
-    marks = ("Content-Length", "Transfer-Encoding", "Content-Encoding")
-    return not any(name in answer.headers for name in marks)
-
-
-async def _to_client(writing: Awaitable[object]) -> None:
-    """Write to the client. Raises ClientLeftError, lest it be taken for the engine's fault."""
-    try:
-        await writing
-    except ConnectionError as error:
-        raise ClientLeftError("the client left") from error
 
 
 def _cancel(task: asyncio.Task[object]) -> None:
