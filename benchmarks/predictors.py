@@ -144,10 +144,13 @@ def fine_tuned(seed: int, *, ssjf: bool) -> dict[str, Any]:
     }
     tier: Tier = "ssjf" if ssjf else "neural"
     wishes = Wishes(max_length=SSJF_TOKENS) if ssjf else Wishes(precision="bfloat16")
+    resumed = checkpoint_of(tier).exists()
     begun_s = time.process_time()
     model, size = tuned_encoder(tier, wishes, rows, seed)
     spent_s = time.process_time() - begun_s
-    found = {**figures(model, rows["test"]), "fit_cpu_s": spent_s, "model_bytes": size}
+    found = {**figures(model, rows["test"]), "model_bytes": size}
+    if not resumed:  # else it is the time of a part
+        found["fit_cpu_s"] = spent_s
     if ssjf:
         return {"S1, ssjf": found}
     asked = [Prompt.of(turn.prompt.messages[-1].content) for turn in later if not turn.first]
@@ -169,7 +172,7 @@ def tuned_encoder(
     from lengthwise.proxy.neural.loop import Watcher  # noqa: PLC0415  # torch
 
     recipe = recipe_of(tier, wishes, seed=seed)
-    checkpoint = ROOT / "results" / f"{tier}.checkpoint"
+    checkpoint = checkpoint_of(tier)
     begun_s = time.monotonic()
 
     def say(line: object) -> None:
@@ -189,6 +192,11 @@ def tuned_encoder(
     with tempfile.TemporaryDirectory() as directory:
         neural.save(fitted.model, {}, fitted.files, Path(directory))
         return fitted.model, model_bytes(Path(directory))
+
+
+def checkpoint_of(tier: Tier) -> Path:
+    """Say where an interrupted fine-tuning is kept."""
+    return ROOT / "results" / f"{tier}.checkpoint"
 
 
 def answers(found: Sequence[Turn], *, first: bool) -> list[Answer]:
