@@ -148,9 +148,10 @@ def _source(part: dict[str, Any]) -> str:
 
 def _heading(runs: list[dict[str, Any]]) -> str:
     rates = " and ".join(f"{run['rate_rps']:.2f}" for run in runs)
+    pooled = f"{len(runs)} seeds pooled" if len(runs) > 1 else "one seed"
     speeds = " and ".join(f"{run['capacity']['output_throughput']:.0f}" for run in runs)
     return (
-        f"**{runs[0]['load']:g}x of capacity**, {len(runs)} seeds pooled ({rates} requests/s, "
+        f"**{runs[0]['load']:g}x of capacity**, {pooled} ({rates} requests/s, "
         f"{sum(run['requests'] for run in runs)} requests in all; a full batch of "
         f"{runs[0]['max_num_seqs']} gives {speeds} tokens/s):"
     )
@@ -188,7 +189,8 @@ def _policies(runs: list[dict[str, Any]]) -> str:
         cells.append(f"{gain / oracle:.0%}" if abs(oracle) > WORTH_A_SHARE else "-")
         cells.append(", ".join(f"{run['contenders'][name]['gain']:+.1%}" for run in runs))
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "p50 and p99 are means of the seeds', the slowest is that of all."]
+    if len(runs) > 1:
+        lines += ["", "p50 and p99 are means of the seeds', the slowest is that of all."]
     return "\n".join(lines)
 
 
@@ -225,7 +227,8 @@ def _beside(runs: list[dict[str, Any]]) -> str:
         words = (
             f"The control in the simulator, `sjf` on predictions dealt out at random {len(gains)} "
             f"times: {np.mean(gains):+.1%} on average, 90 % of them from {low:+.1%} to "
-            f"{high:+.1%}; so much may come by chance with so few requests."
+            f"{high:+.1%}. So much chance alone does with so few requests, and the live control is "
+            "one deal a seed."
         )
         lines += ["", words]
     return "\n".join(lines)
