@@ -32,7 +32,7 @@ def test_a_bad_predictor_stops_nothing(model, monkeypatch, caplog, answer):
                 raise OSError("no")
             return "12" if answer == "text" else float("nan")
 
-    monkeypatch.setattr(lengthwise.vllm.order, "load_predictor", lambda name: FakePredictor())
+    monkeypatch.setattr(lengthwise.vllm.order, "load_chosen", lambda chosen: FakePredictor())
     one = {"max_requests_per_batch": 1}
     run = ours(model, "sjf", tokenizer=FakeTokenizer(), cap_tokens=64, config=one)
     jobs = [Job(id=i, output=4) for i in range(20)]

@@ -206,7 +206,7 @@ def test_a_predicted_length_comes_later_and_counts(model, monkeypatch):
         def decode(self, ids):
             return str(ids[-1])
 
-    monkeypatch.setattr(lengthwise.vllm.order, "load_predictor", lambda name: FakePredictor())
+    monkeypatch.setattr(lengthwise.vllm.order, "load_chosen", lambda chosen: FakePredictor())
     one = {"max_requests_per_batch": 1}
     run = ours(model, "sjf", tokenizer=FakeTokenizer(), cap_tokens=64, config=one)
     for i in range(3):
