@@ -60,7 +60,7 @@ PARTS = {
         default_seeds="0,1",
     ),
     "sharegpt": Part(
-        title="ShareGPT first turns, 1.5x overload",
+        title="ShareGPT first turns, 1.5x overload (an older run: ssjf at stretch 4, one minute)",
         overload=1.5,
         policies="fcfs,sjf,ssjf,oracle",
         default_seeds="0",

