@@ -171,7 +171,8 @@ async def test_who_leaves_an_answer_that_was_not_to_be_streamed_ends_it_on_a_qui
         leaver.cancel()
         await asyncio.wait([leaver])
         await until(lambda: served.metric("lengthwise:num_requests_running") == 0, 3)
-        assert served.busy_slots() == 0
+        # It closes the connection when it gives up, and clears the slot after the step it is in.
+        await until(lambda: served.busy_slots() == 0, 2)
 
 
 def test_sigterm_ends_it_within_five_seconds_with_a_stream_running():
