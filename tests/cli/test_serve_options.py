@@ -235,3 +235,21 @@ def test_a_user_without_a_home_is_told_what_to_say(served, monkeypatch):
     with pytest.raises(ConfigError, match="--log-path FILE .* --no-log"):
         served("--engine", URL)
     assert served("--engine", URL, "--no-log").log_path is None
+
+
+def test_an_operator_sets_how_long_an_engine_and_how_large_a_body_may_be(served):
+    """Thinking models take more than ten minutes, and pictures more than four megabytes."""
+    config = served(
+        "--engine", URL, "--max-body-mib", "64", "--answer-timeout-s", "3600",
+        "--first-byte-timeout-s", "900", "--gap-timeout-s", "90.5", "--request-timeout-s", "60",
+    )  # fmt: skip
+    assert config.max_body_bytes == 64 * 2**20
+    assert (config.answer_timeout_s, config.first_byte_timeout_s) == (3600, 900)
+    assert (config.gap_timeout_s, config.request_timeout_s) == (90.5, 60)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_time_limit_is_a_finite_number(served, value):
+    """No limit at all would be a slot lost for ever, so it has to be said in seconds."""
+    with pytest.raises(ConfigError, match=f"--gap-timeout-s must be a finite .* not {value}"):
+        served("--engine", URL, "--gap-timeout-s", value)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from lengthwise.cli.config_file import config_option
 from lengthwise.cli.engine_options import engines_of, origin_of, refuse_embedded_options
+from lengthwise.cli.limit_options import MIB, limit_options
 from lengthwise.cli.state import log_path_of
 from lengthwise.cli.welcome import welcome
 from lengthwise.errors import ConfigError
@@ -146,6 +147,7 @@ really runs at once, so that the rest waits here, where it is put in order.
     help="Refit the default predictor to each served model from its own log, in a background "
     "process; needs lengthwise[learn].",
 )
+@limit_options
 @click.option(
     "--drain-s",
     type=click.FloatRange(min=0),
@@ -202,6 +204,7 @@ def command(
     model_path: str | None,
     until_stdin_closes: bool,
     no_log: bool,
+    max_body_mib: int,
     **gateway: Any,
 ) -> None:
     """Serve a model with short answers first.
@@ -220,6 +223,7 @@ def command(
         check_forwarding(system.build())
     gateway["log_path"] = log_path_of(no_log=no_log, **gateway)
     gateway["cors_origins"] = tuple(map(origin_of, cors_origin))
+    gateway["max_body_bytes"] = max_body_mib * MIB
     if until_stdin_closes:
         threading.Thread(target=_end_with_stdin, name="stdin", daemon=True).start()
     if engine:
