@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 
 import aiohttp
@@ -10,7 +11,7 @@ import pytest
 from lengthwise.core.events import Outcome
 from lengthwise.gateway import headers as hdr
 from lengthwise.gateway.answers import ended, error_response
-from lengthwise.gateway.parse import parse
+from lengthwise.gateway.parse import MEDIUM_TOKENS, parse
 from lengthwise.gateway.scan import scan
 from lengthwise.gateway.tally import Tally
 from lengthwise.gateway.wire import ClientLeftError, to_client
@@ -152,6 +153,22 @@ def test_a_prompt_is_read_as_predict_reads_it():
     assert parsed.prompt.messages[0].content == "a"
     ids = parse(b'{"prompt":[[1,2],[3]],"stream":true}', chat=False)
     assert (ids.slots, ids.stream, ids.prompt_tokens) == (2, True, 3)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "QUJD" * 2**18}},
+        {"type": "input_audio", "input_audio": {"data": "QUJD" * 2**18, "format": "wav"}},
+    ],
+)
+def test_a_picture_is_not_read_as_a_million_tokens_of_text(part):
+    """Its bytes say little of the work it is; it counts as a usual picture."""
+    ask = {"type": "text", "text": "What is this?"}
+    body = json.dumps({"messages": [{"role": "user", "content": [ask, part, part]}]}).encode()
+    parsed = parse(body, chat=True)
+    assert 2 * MEDIUM_TOKENS <= parsed.prompt_tokens < 2 * MEDIUM_TOKENS + 100
+    assert parsed.prompt.messages[0].content == "What is this?"
 
 
 async def test_a_client_that_left_is_not_the_engines_fault():

@@ -29,6 +29,10 @@ MAX_MESSAGE_ELEMENTS: Final = 65_536
 MAX_PROMPT_TOKEN_IDS: Final = 262_144
 #: A rough English ratio; only the queue's token budget and the metrics read it.
 BYTES_PER_TOKEN: Final = 4
+#: What a picture or a recording counts as, whatever its bytes: vision models take 100 to 2,000.
+MEDIUM_TOKENS: Final = 800
+#: A shorter string in a part that is no text is an address, a format or a name.
+_MEDIUM_BYTES: Final = 2048
 
 _NOTHING: Final = msgspec.Raw(b"")
 _ERROR_PATH: Final = re.compile(r" - at `\$?\.?(.*)`$")
@@ -129,7 +133,22 @@ def _read_chat(fields: _Body) -> tuple[dict[str, Any], int, int]:
     messages: list[dict[str, Any]] = _decode(_ANY, raw, "messages")
     if sum(map(len, messages)) != shape.colons[2]:
         raise refuse("a message names a key twice", param="messages")
-    return {"messages": messages}, len(raw), 1
+    return {"messages": messages}, len(raw) - _media_bytes(messages), 1
+
+
+def _media_bytes(messages: list[dict[str, Any]]) -> int:
+    """How many more bytes than MEDIUM_TOKENS each the pictures and recordings in parts take."""
+    return sum(
+        len(value) - MEDIUM_TOKENS * BYTES_PER_TOKEN
+        for message in messages
+        if isinstance(content := message.get("content"), list)
+        for part in content
+        if isinstance(part, dict)
+        for medium in part.values()
+        if isinstance(medium, dict)
+        for value in medium.values()
+        if isinstance(value, str) and len(value) > _MEDIUM_BYTES
+    )
 
 
 def _read_prompt(fields: _Body, shape: Shape) -> tuple[dict[str, Any], int, int]:
