@@ -179,7 +179,7 @@ COMPARISON = _options(
 )
 
 
-@click.command("bench")
+@click.command("bench", short_help="Load an OpenAI endpoint, or compare policies on one load.")
 @click.option(
     "--base-url",
     default="http://127.0.0.1:8000",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lengthwise.sim.cost import Engine
 
 
-@click.command("calibrate")
+@click.command("calibrate", short_help="Fit an engine's cost per iteration to what was measured.")
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )

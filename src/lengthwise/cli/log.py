@@ -23,7 +23,7 @@ FILE = click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, pa
 GROUP_ROWS = 4096
 
 
-@click.group("log")
+@click.group("log", short_help="Read, export and shrink a gateway's request log.")
 def command() -> None:
     """Read, export and shrink the request log of a gateway (`lengthwise serve --log-path`).
 
@@ -31,7 +31,7 @@ def command() -> None:
     """
 
 
-@command.command("stats")
+@command.command("stats", short_help="Show how requests ended, and how well they were predicted.")
 @FILE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def stats(path: Path, *, as_json: bool) -> None:

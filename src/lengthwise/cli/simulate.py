@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command("simulate")
+@click.command("simulate", short_help="Replay a trace under each policy, on a modelled engine.")
 @SOURCE
 @TIME_SCALE
 @REQUEST_RATE

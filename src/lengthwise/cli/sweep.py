@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command("sweep")
+@click.command("sweep", short_help="Simulate every policy at every load: where is the knee?")
 @SOURCE
 @click.option("--request-rates", metavar="R,R,...", help="Loads: arrivals per second, drawn.")
 @click.option("--time-scales", metavar="X,X,...", help="Loads: the trace's arrivals, X x faster.")

@@ -9,7 +9,7 @@ from rich.table import Table
 from lengthwise.systems import SYSTEMS
 
 
-@click.command("systems")
+@click.command("systems", short_help="Show every scheduling policy that can be run.")
 def command() -> None:
     """Show every scheduling policy that can be run, where it comes from and what it leaves out."""
     caption = "--scheduling-policy NAME, or with a parameter of your own NAME:PARAMETER=VALUE"
