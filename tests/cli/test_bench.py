@@ -14,7 +14,7 @@ from lengthwise.bench.alone import run_alone
 from lengthwise.bench.meaning import check_meaning
 from lengthwise.bench.options import BenchOptions
 from lengthwise.cli.bench import command
-from lengthwise.errors import ConfigError, MissingExtraError
+from lengthwise.errors import BadInputError, ConfigError, MissingExtraError
 from tests.bench.engine import FakeEngine
 from tests.bench.system import FakeSystem
 
@@ -253,3 +253,17 @@ def test_a_calibration_that_was_stored_without_a_rate_is_measured_again(system, 
     assert system.calls == ("calibrate 96",)
     settings = json.loads((tmp_path / "settings.json").read_text())
     assert settings["calibration"]["request_rate"] > 0
+
+
+def test_a_folder_where_nothing_began_is_not_resumed(tmp_path):
+    """A slip of the path does not start hours of work anew, in a folder of something else."""
+    with pytest.raises(ConfigError, match="no comparison began there"):
+        compare_command.run_comparison(parse(*WORDS, "--resume", str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_were_cut_off_are_said_with_their_file(system, tmp_path):
+    """A damaged folder is named, not a traceback."""
+    (tmp_path / "settings.json").write_text('{"overload": 1')
+    with pytest.raises(BadInputError, match=r"settings\.json is damaged"):
+        compare_command.run_comparison(parse(*WORDS, "--resume", str(tmp_path)))

@@ -98,7 +98,14 @@ def publish(
 
 
 def result_path(options: BenchOptions) -> Path:
-    """Where results go: --resume, --result-dir, or a folder with the date."""
+    """Where results go: --resume, --result-dir, or a folder with the date.
+
+    Raises ConfigError if there is nothing to resume.
+    """
+    if options.resume and not (options.resume / "settings.json").exists():
+        raise ConfigError(
+            f"--resume {options.resume}: no comparison began there (no settings.json)"
+        )
     stamp = datetime.now(tz=UTC).strftime("%Y%m%d-%H%M%S")
     return options.resume or options.result_dir or Path("results") / f"bench-{stamp}"
 

@@ -42,14 +42,18 @@ class ResultFolder:
         """Create the directory with these settings, or take up one that has the same.
 
         Returns the stored settings, which hold what an earlier calibration measured. Raises
-        ConfigError naming the setting that differs: its runs could not be pooled with new ones.
+        ConfigError naming the setting that differs: its runs could not be pooled with new ones;
+        BadInputError if they are damaged.
         """
         (self.path / "runs").mkdir(parents=True, exist_ok=True)
         stored_path = self.path / "settings.json"
         if not stored_path.exists():
             write_atomically(stored_path, json.dumps(settings, indent=2))
             return dict(settings)
-        stored: dict[str, Any] = json.loads(stored_path.read_text(encoding="utf-8"))
+        try:
+            stored: dict[str, Any] = dict(json.loads(stored_path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise BadInputError(f"{stored_path} is damaged: {error}") from None
         for name, value in json.loads(json.dumps(settings)).items():
             if stored.get(name) != value:
                 raise ConfigError(

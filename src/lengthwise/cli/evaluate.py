@@ -30,7 +30,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--skip-bad-rows", is_flag=True, help="Leave unusable rows out and list them.")
 @click.option("--save-result", type=FILE, help="Write the figures as JSON.")
-@click.option("--save-plot", type=FILE, help="Write the picture (PNG).")
+@click.option("--save-plot", type=FILE, help="Write the picture (PNG, SVG, PDF: as the name ends).")
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap."
 )

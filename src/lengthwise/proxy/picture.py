@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.report.plots import COLOURS, blank_figure
+from lengthwise.report.plots import COLOURS, blank_figure, save_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,14 +20,14 @@ BINS = 10
 
 
 def draw(said: Said, path: Path, *, title: str) -> None:
-    """Write a PNG. Raises MissingExtraError without matplotlib."""
+    """Write the picture. Raises MissingExtraError without matplotlib."""
     figure = blank_figure("the picture of a predictor", (12.5, 4.4))
     scatter, calibration, error = figure.subplots(1, 3)
     _scatter(scatter, said)
     _calibration(calibration, said)
     _error(error, said)
     figure.suptitle(title, fontsize=12)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def _scatter(axes: Any, said: Said) -> None:

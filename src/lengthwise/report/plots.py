@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.errors import MissingExtraError
+from lengthwise.errors import ConfigError, MissingExtraError
+from lengthwise.report.files import written_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +20,7 @@ STYLES = ("-", "-", "-", "--", "--", "-.", "-.")
 
 
 def draw_cdfs(report: Report, path: Path, *, title: str) -> None:
-    """Write a PNG. Raises MissingExtraError without matplotlib."""
+    """Write the picture. Raises MissingExtraError without matplotlib."""
     figure = blank_figure("the picture of a comparison", (11, 4.8))
     panels = figure.subplots(1, 3, sharey=True, width_ratios=(1.5, 1, 1))
     limit = f"{report.short_at_most_tokens:.0f} tokens"
@@ -35,7 +36,20 @@ def draw_cdfs(report: Report, path: Path, *, title: str) -> None:
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(f"End-to-end latency: {title}", fontsize=12)
-    figure.savefig(path)
+    save_figure(figure, path)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure whole or not at all, as what the name ends in (.png, .svg, .pdf), else PNG.
+
+    Raises ConfigError for an ending that matplotlib does not write.
+    """
+    kind = path.suffix[1:].lower() or "png"
+    kinds = figure.canvas.get_supported_filetypes()
+    if kind not in kinds:
+        raise ConfigError(f"{path}: {ConfigError.unknown('picture format', kind, kinds)}")
+    with written_whole(path) as file:
+        figure.savefig(file, format=kind)
 
 
 def blank_figure(what: str, size_inches: tuple[float, float]) -> Any:
