@@ -28,7 +28,9 @@ def published(directory: Path) -> Iterator[Path]:
     """Give a directory beside `directory` that takes its place when the block ends well.
 
     If the block raises (an interrupt too), what was there before stays and nothing is left behind.
+    A link stays a link.
     """
+    directory = directory.resolve()
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
