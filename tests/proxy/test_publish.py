@@ -24,8 +24,13 @@ def test_what_fails_in_the_middle_leaves_the_model_before(tmp_path):
     """An interrupt while a model is written changes nothing, and leaves nothing beside it."""
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "model").write_text("old")
-    with pytest.raises(KeyboardInterrupt), published(tmp_path / "m") as partial:
-        (partial / "model").write_text("half")
-        raise KeyboardInterrupt
+
+    def stop_halfway() -> None:
+        with published(tmp_path / "m") as partial:
+            (partial / "model").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_halfway()
     assert (tmp_path / "m" / "model").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
