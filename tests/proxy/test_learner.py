@@ -129,20 +129,19 @@ def test_only_what_ranks_as_well_and_is_closer_beats():
 
 
 def test_one_percent_of_poison_costs_little(base, learnable):
-    """Four absurd rows in 400 do not turn the order."""
+    """Four absurd rows in 400 do not turn the order of the others."""
     poisoned = learnable.output_tokens.copy()
     poisoned[::100] = 1e6
+    others = ~learnable.censored & (poisoned < 1e6)
     clean = cheap.fit_features(
         learnable.features, learnable.output_tokens, learnable.censored, base
     )
     dirty = cheap.fit_features(learnable.features, poisoned, learnable.censored, base)
     taus = []
     for model in (clean, dirty):
-        said = np.array([model.predict_row(x).quantile(0.5) for x in learnable.features])
-        whole = ~learnable.censored
-        taus.append(
-            learner.rank_arrays(said[whole], learnable.output_tokens[whole], ~whole[whole]).tau
-        )
+        said = np.array([model.predict_row(x).quantile(0.5) for x in learnable.features[others]])
+        tokens = learnable.output_tokens[others]
+        taus.append(learner.rank_arrays(said, tokens, np.zeros(len(said), dtype=bool)).tau)
     assert taus[1] >= taus[0] - 0.02
 
 

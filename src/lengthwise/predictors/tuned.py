@@ -3,8 +3,8 @@
 The shipped model's score is a feature, and so are the conversation's history and a line of hashed
 n-grams fitted to these rows. The score of the trees becomes a log-length by a rising line of knots
 (the identity for a regression, isotonic for a ranker), and a length by quantiles of the error on
-rows that the fit had not seen. Everything it needs is in its own artifact: a later release of the
-shipped model changes nothing in it.
+rows that the fit had not seen. A prompt that was among the rows is drawn towards what it got.
+Everything it needs is in its own artifact: a later release of the shipped model changes nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
+from lengthwise.predictors.recall import Recall
 from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend, hashed
 from lengthwise.predictors.trees import Trees
 
@@ -49,7 +50,8 @@ SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
 #: Features that read no text: all that a history-only model may look at.
 HISTORY = tuple(range(TEXT_COUNT, TEXT_COUNT + 8))
 WITHOUT_TEXT = (0, *HISTORY)
-
+#: Features by which a prompt is known again: all that no fit has a say in.
+IDENTITY = SHIPPED
 
 #: Messages that the turn before is looked for in.
 LOOK_BACK = 8
@@ -110,8 +112,8 @@ class Tuned:
 
     Shapes: line (2,); knots (k,), rising; spread (levels, atoms). `line` puts the shipped
     log-length on the engine's own scale, and the trees add to its `power`; `forests` is one, or one
-    a class. Where rows were few, the mean of that and of what `beside` says is meant.
-    `model_levels`: log-length that a named model adds.
+    a class. Where rows were few, the mean of that and of what `beside` says is meant. `recall`
+    knows the prompts it was fitted to. `model_levels`: log-length that a named model adds.
     """
 
     base: Stack
@@ -124,6 +126,7 @@ class Tuned:
     spread: Array
     power: float = 0.0
     beside: Beside | None = None
+    recall: Recall | None = None
     model_levels: dict[str, float] = field(default_factory=dict)
     name: str = "tuned"
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -135,10 +138,14 @@ class Tuned:
 
     def predict_row(self, x: Array, level: float = 0.0) -> Prediction:
         """Predict from a row of `features`, shape (COUNT,)."""
-        return around(level + self.middle(x), self.spread_at, self.spread, scale_of(x[STATED]))
+        middle, left = self.middle(x), 1.0
+        if self.recall is not None:
+            middle, left = self.recall.draw(x[:IDENTITY], middle)
+        scale = left * scale_of(x[STATED])
+        return around(level + middle, self.spread_at, self.spread, scale)
 
     def middle(self, x: Array) -> float:
-        """Log-length that the rows said, without the model's own level."""
+        """Log-length that the rows say of a prompt like this, without the model's own level."""
         said = min(float(self.line[0] + self.line[1] * x[SHIPPED]), MAX_LOG)
         raw = logged(raised(said, self.power) + score(self.forests, x), self.power)
         if self.beside is not None:
@@ -200,6 +207,8 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
         arrays["own_idf"] = np.sqrt(tuned.own.idf_squared).astype(np.float16)
     if tuned.beside is not None:
         arrays |= tuned.beside.arrays()
+    if tuned.recall is not None:
+        arrays |= tuned.recall.arrays()
     for number, forest in enumerate(tuned.forests):
         arrays |= {f"forest{number}_{name}": a for name, a in forest.arrays().items()}
     needed = {
@@ -249,6 +258,7 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             # Artifacts from before there were powers hold none.
             power=float(arrays["power"][0]) if "power" in arrays else 0.0,
             beside=Beside.of_arrays(arrays, COUNT),
+            recall=Recall.of_arrays(arrays),
             model_levels={str(model): float(level) for model, level in levels.items()},
             name=name,
             manifest=manifest,

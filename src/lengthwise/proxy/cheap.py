@@ -16,6 +16,7 @@ from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.tuned import (
     COUNT,
     HISTORY,
+    IDENTITY,
     OWN,
     SHIPPED,
     STATED,
@@ -26,6 +27,7 @@ from lengthwise.predictors.tuned import (
 from lengthwise.proxy import linear, ngrams
 from lengthwise.proxy.calibration import knots_of, spread_of, undo_cuts
 from lengthwise.proxy.forests import FEW_ROWS, OBJECTIVES, Objective, boost
+from lengthwise.proxy.remember import remember
 from lengthwise.proxy.table import FOLDS, Lesson, Table, deal, model_levels, table_of
 
 if TYPE_CHECKING:
@@ -177,6 +179,7 @@ def _fit(
         spread=spread,
         power=power,
         beside=linear.fit(x, y) if few else None,
+        recall=remember(x[real, :IDENTITY], y[real], middle[real]) if with_text else None,
         model_levels=levels,
     )
     return Fitted(model, y[real], table.level[real])

@@ -1,0 +1,87 @@
+"""What the same prompt got before: a memory of the rows that a model was fitted to.
+
+Traffic repeats itself: a question asked again, a template without its variables, a job that runs
+every night. What a prompt's earlier answers were says more of the next one than any model of
+prompts, by as much as answers to one prompt scatter less than answers to prompts that look alike
+(normal means with a common prior: Efron and Morris 1973). Prompts are known by a hash of their
+features, so a request log without text is enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lengthwise.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from lengthwise.predictors.artifact import Arrays
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def key_of(x: Array) -> int:
+    """Hash features, shape (n,): the same for the same prompt, and for hardly any other."""
+    known = blake2b(x.astype("<f4").tobytes(), digest_size=8).digest()
+    return int.from_bytes(known, "little", signed=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall:
+    """Mean log-length of each prompt's answers, and how many there were.
+
+    Shapes: keys, mean, count (prompts,). `within`: the share of a prediction's squared error that
+    is scatter between answers to one prompt, in (0, 1].
+    """
+
+    keys: Array
+    mean: Array
+    count: Array
+    within: float
+    _at: dict[int, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_at", {key: n for n, key in enumerate(self.keys.tolist())})
+
+    def draw(self, x: Array, middle: float) -> tuple[float, float]:
+        """Draw a log-length towards what the prompt got; also the share of spread that is left."""
+        at = self._at.get(key_of(x))
+        if at is None:
+            return middle, 1.0
+        between = 1 - self.within
+        seen = float(self.count[at]) * between
+        weight = seen / (seen + self.within)
+        left = sqrt(self.within + between * (1 - weight))
+        return middle + weight * (float(self.mean[at]) - middle), left
+
+    def arrays(self) -> Arrays:
+        """Return what `of_arrays` reads."""
+        return {
+            "recall_keys": self.keys.astype("<i8"),
+            "recall_mean": self.mean.astype("<f4"),
+            "recall_count": self.count.astype("<i4"),
+            "recall_within": np.array([self.within]),
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays) -> Recall | None:
+        """Build from arrays, None if there is none. Raises ArtifactError if they do not fit."""
+        if "recall_keys" not in arrays:
+            return None
+        keys, mean, count = (arrays[f"recall_{name}"] for name in ("keys", "mean", "count"))
+        within = arrays["recall_within"]
+        sound = (
+            keys.dtype == np.dtype("<i8")
+            and keys.shape == mean.shape == count.shape == (len(keys),)
+            and bool(np.all(np.isfinite(mean)))
+            and bool(np.all(count > 0))
+            and within.shape == (1,)
+            and 0 < within[0] <= 1
+        )
+        if not sound:
+            raise ArtifactError("what this artifact remembers of prompts does not fit together")
+        return cls(keys=keys, mean=mean, count=count, within=float(within[0]))
