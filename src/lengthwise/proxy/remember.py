@@ -13,9 +13,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 #: Prompts kept: the newest. Some 16 bytes each.
 MOST_PROMPTS: Final = 20_000
 #: The share of scatter within a prompt is believed to be the former, as if so many repeats had
-#: said so, for most logs hold few. Between two samples of one model it is a quarter to a half in the
-#: data that the shipped model learnt from (older models, sampled hot), next to none at temperature
-#: 0.
+#: said so, for most logs hold few. Between two samples of one model it is a quarter to a half in
+#: the data that the shipped model learnt from (older models, sampled hot); at temperature 0, none.
 WITHIN, WITHIN_REPEATS = 0.4, 10.0
 LEAST_WITHIN: Final = 0.02
 
