@@ -108,7 +108,7 @@ class Stack:
         below = int(at)
         above = min(below + 1, len(self.spread_at) - 1)
         spread = self.spread[below] + (at - below) * (self.spread[above] - self.spread[below])
-        logs = np.clip(middle + spread, MIN_LOG, MAX_LOG)
+        logs = np.minimum(np.maximum(middle + spread, MIN_LOG), MAX_LOG)  # quicker than clip
         return Prediction(tuple(np.exp(logs).tolist()))
 
 

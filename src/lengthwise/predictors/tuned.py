@@ -99,8 +99,8 @@ def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
         1.0 if last.rstrip()[-1:] in '.!?)}>`:"' else 0.0,
         float(last.count("```")),
         float(last.count("\n")),
-        len(mine & set(last.lower().split())) / (len(mine) or 1),
-        len(mine & set(before.lower().split())) / (len(mine) or 1),
+        len(mine.intersection(last.lower().split())) / (len(mine) or 1),
+        len(mine.intersection(before.lower().split())) / (len(mine) or 1),
     ]
 
 
@@ -156,7 +156,8 @@ def around(middle: float, spread_at: Array, spread: Array, scale: float) -> Pred
     below = int(at)
     above = min(below + 1, len(spread_at) - 1)
     here = spread[below] + (at - below) * (spread[above] - spread[below])
-    return Prediction(tuple(np.exp(np.clip(middle + scale * here, MIN_LOG, MAX_LOG)).tolist()))
+    logs = np.minimum(np.maximum(middle + scale * here, MIN_LOG), MAX_LOG)  # quicker than clip
+    return Prediction(tuple(np.exp(logs).tolist()))
 
 
 #: Spread of what a prompt states with full confidence, of the usual one. The quantiles are taken of
