@@ -197,7 +197,7 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
         "spread": tuned.spread.astype("<f8"),
     }
     if tuned.own is not None:
-        arrays["own_weight"] = tuned.own.weight.astype(np.float32)
+        arrays["own_weight"] = tuned.own.weight.astype(np.float16)
         arrays["own_idf"] = np.sqrt(tuned.own.idf_squared).astype(np.float16)
     if tuned.beside is not None:
         arrays |= tuned.beside.arrays()
