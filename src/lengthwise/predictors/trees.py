@@ -63,7 +63,7 @@ class Trees:
                 step = right.take(tests.take(place))
                 place += place
                 place += step
-            return float(levels.values.take(place).sum())
+            return float(np.add.reduce(levels.values.take(place)))
         at = self.roots
         if len(self.left) <= ASK_ALL * len(at) * self.depth:
             next_of = self.left + (x.take(self.feature) > self.threshold)
@@ -72,7 +72,7 @@ class Trees:
         else:
             for _ in range(self.depth):
                 at = self.left.take(at) + (x.take(self.feature.take(at)) > self.threshold.take(at))
-        return float(self.value.take(at).sum())
+        return float(np.add.reduce(self.value.take(at)))
 
     @cached_property
     def levels(self) -> Levels | None:

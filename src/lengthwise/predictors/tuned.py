@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.core.prediction import Prediction
 from lengthwise.errors import ArtifactError
 from lengthwise.predictors import artifact, stack
 from lengthwise.predictors.beside import Beside
@@ -24,7 +23,7 @@ from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend, hashed
+from lengthwise.predictors.stack import MAX_LOG, NGrams, Stack, around, blend, hashed
 from lengthwise.predictors.trees import Trees
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
+    from lengthwise.core.prediction import Prediction
     from lengthwise.predictors.base import Message, Prompt
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -144,20 +144,6 @@ class Tuned:
         if self.beside is not None:
             raw = (raw + float(self.beside.say(x))) / 2
         return float(np.interp(raw, self.knots_at, self.knots))
-
-
-def around(middle: float, spread_at: Array, spread: Array, scale: float) -> Prediction:
-    """Lay the atoms around a log-length; the spread is linear between its levels.
-
-    Shapes: spread_at (levels,), rising; spread (levels, atoms).
-    """
-    middle = min(max(middle, MIN_LOG), MAX_LOG)
-    at = np.interp(middle, spread_at, np.arange(len(spread_at)))
-    below = int(at)
-    above = min(below + 1, len(spread_at) - 1)
-    here = spread[below] + (at - below) * (spread[above] - spread[below])
-    logs = np.minimum(np.maximum(middle + scale * here, MIN_LOG), MAX_LOG)  # quicker than clip
-    return Prediction(tuple(np.exp(logs).tolist()))
 
 
 #: Spread of what a prompt states with full confidence, of the usual one. The quantiles are taken of
