@@ -19,6 +19,7 @@ from lengthwise.errors import ArtifactError, BadInputError, ConfigError
 from lengthwise.predictors import load_predictor, published, request_log, tuned
 from lengthwise.predictors.artifact import ARRAYS, MANIFEST
 from lengthwise.predictors.base import Prompt
+from lengthwise.predictors.recall import key_of
 from lengthwise.predictors.request_log import Learnable, LogRow
 from lengthwise.predictors.shipped import features_version, shipped
 from lengthwise.proxy import cheap, learner
@@ -52,6 +53,7 @@ def learnable(base):
     said = [base.predict(p) for p in prompts]
     return Learnable(
         ids=np.arange(400),
+        keys=np.array([key_of(p) for p in prompts]),
         features=np.array([tuned.features(p, base, None) for p in prompts], dtype=np.float32),
         output_tokens=np.minimum(np.array(tokens, dtype=float), 300),
         censored=np.array(tokens) > 300,
@@ -86,9 +88,16 @@ def write_log(path, rows, version):
             ttft_ms=None,
             e2el_ms=1.0,
             prompt=None,
+            prompt_key=int(key),
         )
-        for x, n, cut, p50, p90 in zip(
-            rows.features, rows.output_tokens, rows.censored, rows.p50, rows.p90, strict=True
+        for x, key, n, cut, p50, p90 in zip(
+            rows.features,
+            rows.keys,
+            rows.output_tokens,
+            rows.censored,
+            rows.p50,
+            rows.p90,
+            strict=True,
         )
     ]
     request_log.insert(connection, made)
@@ -108,6 +117,7 @@ def test_shuffled_answers_are_not_published(base, learnable):
     mixed = np.random.default_rng(0).permutation(400)
     shuffled = Learnable(
         ids=learnable.ids,
+        keys=learnable.keys,
         features=learnable.features,
         output_tokens=learnable.output_tokens[mixed],
         censored=learnable.censored[mixed],
@@ -295,6 +305,7 @@ def test_train_from_a_log_makes_a_model_that_serves(tmp_path, base, learnable):
     model = load_predictor(str(output))
     assert model.manifest["rows"] == 400
     assert model.predict(Prompt.of("a plan")).mean > model.predict(Prompt.of("a fact")).mean
+    assert set(model.recall.keys.tolist()) == set(learnable.keys.tolist())
 
 
 @pytest.mark.parametrize(

@@ -237,5 +237,5 @@ def _arrow(pa: Any, name: str) -> Any:
         return pa.bool_()
     if name == "features":
         return pa.list_(pa.float32())
-    integers = {"features_version", "max_tokens", "prompt_tokens"}
+    integers = {"features_version", "max_tokens", "prompt_tokens", "prompt_key"}
     return pa.int64() if name in integers else pa.float64()

@@ -24,7 +24,7 @@ from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.recall import Recall
+from lengthwise.predictors.recall import NO_KEY, Recall, key_of
 from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend, hashed
 from lengthwise.predictors.trees import Trees
 
@@ -50,8 +50,6 @@ SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
 #: Features that read no text: all that a history-only model may look at.
 HISTORY = tuple(range(TEXT_COUNT, TEXT_COUNT + 8))
 WITHOUT_TEXT = (0, *HISTORY)
-#: Features by which a prompt is known again: all that no fit has a say in.
-IDENTITY = SHIPPED
 
 #: Messages that the turn before is looked for in.
 LOOK_BACK = 8
@@ -134,13 +132,14 @@ class Tuned:
     def predict(self, prompt: Prompt) -> Prediction:
         """Predict the length of an answer, before the client's cap."""
         x = features(prompt, self.base, self.own)
-        return self.predict_row(x, self.model_levels.get(prompt.model, 0.0))
+        key = NO_KEY if self.recall is None else key_of(prompt)
+        return self.predict_row(x, self.model_levels.get(prompt.model, 0.0), key)
 
-    def predict_row(self, x: Array, level: float = 0.0) -> Prediction:
-        """Predict from a row of `features`, shape (COUNT,)."""
+    def predict_row(self, x: Array, level: float = 0.0, key: int = NO_KEY) -> Prediction:
+        """Predict from a row of `features`, shape (COUNT,), and the key of its prompt."""
         middle, left = self.middle(x), 1.0
         if self.recall is not None:
-            middle, left = self.recall.draw(x[:IDENTITY], middle)
+            middle, left = self.recall.draw(key, middle)
         scale = left * scale_of(x[STATED])
         return around(level + middle, self.spread_at, self.spread, scale)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lengthwise.predictors.features import view
+from lengthwise.predictors.recall import key_of
 from lengthwise.predictors.tuned import COUNT, features_of
 from lengthwise.proxy import ngrams
 from lengthwise.proxy.answers import opening_of
@@ -37,7 +38,7 @@ class Lesson(NamedTuple):
 class Table:
     """Rows made ready. Shapes: x (rows, COUNT) with its OWN column unset; the others (rows,).
 
-    `real`: measured; what a teacher said is fitted to, and never measured on.
+    `real`: measured; what a teacher said is fitted to, and never measured on. `key`: of the prompt.
     """
 
     x: Array
@@ -47,6 +48,7 @@ class Table:
     fold: Array
     level: Array
     real: Array
+    key: Array
 
 
 def table_of(
@@ -74,6 +76,7 @@ def table_of(
         fold=deal(group, seed),
         level=np.concatenate((level, without)),
         real=np.arange(len(prompts)) < len(rows),
+        key=np.array([key_of(prompt) for prompt in prompts], dtype=np.int64),
     )
 
 

@@ -211,7 +211,9 @@ def _sides(train: Sequence[Answer], held_out: Sequence[Answer], recipe: Recipe) 
         y = y - np.array([levels.get(row.prompt.model, 0.0) for row in train])
     else:
         fitted = cheap.fit_to(train, seed=recipe.seed)
-        found, levels, y = fitted.model, fitted.model.model_levels, fitted.log_tokens
+        # What it remembers of prompts has no part in the line of the two: it is not kept.
+        found = replace(fitted.model, recall=None)
+        levels, y = found.model_levels, fitted.log_tokens
     level = np.array([levels.get(row.prompt.model, 0.0) for row in held_out])
     limit = np.log([row.output_tokens for row in held_out]) - level
     others, stated = np.zeros(len(held_out)), np.zeros(len(held_out))
@@ -220,7 +222,7 @@ def _sides(train: Sequence[Answer], held_out: Sequence[Answer], recipe: Recipe) 
         others = np.array([found.middle(row) for row in x])
         stated = stated if alone else x[:, STATED]
     cut = np.array([row.cut for row in held_out])
-    held = undo_cuts(limit, limit, others, cut) if cut.any() else limit
+    held = undo_cuts(limit, others, cut) if cut.any() else limit
     sides = Sides(
         cheap=None if alone else found,
         levels=levels,
