@@ -125,6 +125,7 @@ class Tuned:
     power: float = 0.0
     beside: Beside | None = None
     recall: Recall | None = None
+    reads_text: bool = True
     model_levels: dict[str, float] = field(default_factory=dict)
     name: str = "tuned"
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -140,7 +141,7 @@ class Tuned:
         middle, left = self.middle(x), 1.0
         if self.recall is not None:
             middle, left = self.recall.draw(key, middle)
-        scale = left * scale_of(x[STATED])
+        scale = left * scale_of(x[STATED] if self.reads_text else 0.0)
         return around(level + middle, self.spread_at, self.spread, scale)
 
     def middle(self, x: Array) -> float:
@@ -215,6 +216,7 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
         "features": COUNT,
         "forests": len(tuned.forests),
         "model_levels": tuned.model_levels,
+        "reads_text": tuned.reads_text,
     }
     return needed, arrays
 
@@ -258,6 +260,7 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             power=float(arrays["power"][0]) if "power" in arrays else 0.0,
             beside=Beside.of_arrays(arrays, COUNT),
             recall=Recall.of_arrays(arrays),
+            reads_text=manifest.get("reads_text") is not False,
             model_levels={str(model): float(level) for model, level in levels.items()},
             name=name,
             manifest=manifest,

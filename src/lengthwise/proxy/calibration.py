@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,10 +69,22 @@ def _expected(limit: Array, middle: Array, cut: Array, sigma: float) -> tuple[Ar
     """Expect the lengths of cut answers by this noise; also the noise that this shows."""
     y, square = limit.copy(), np.square(limit - middle)
     z = (limit[cut] - middle[cut]) / sigma
-    above = targets.beyond(z, np.zeros(len(z)), 1.0)
+    above = _above(z)
     y[cut] = middle[cut] + sigma * above
     square[cut] = sigma**2 * (1 + z * above)
     return y, max(float(np.sqrt(square.mean())), LEAST_NOISE)
+
+
+def _above(z: Array) -> Array:
+    """Mean of a standard normal above each z; between the points of a grid a line, for speed."""
+    at, mean = _grid()
+    return np.where(z > at[-1], z + 1 / np.maximum(z, 1.0), np.interp(z, at, mean))
+
+
+@cache
+def _grid() -> tuple[Array, Array]:
+    at = np.linspace(-8, 8, 3201)
+    return at, targets.beyond(at, np.zeros(len(at)), 1.0)
 
 
 def drawn_beyond(limit: Array, middle: Array, cut: Array, seed: int) -> Array:
@@ -95,7 +108,7 @@ def worth_of(limit: Array, middle: Array, cut: Array) -> Array:
     worth = np.ones(len(limit))
     if cut.any():
         z = (limit[cut] - middle[cut]) / noise_of(limit, middle, cut)
-        above = targets.beyond(z, np.zeros(len(z)), 1.0)
+        above = _above(z)
         worth[cut] = np.clip(above * (above - z), 0.0, 0.99)
     return worth
 

@@ -199,6 +199,7 @@ def _fit(
         power=power,
         beside=linear.fit(x, y) if few else None,
         recall=recall,
+        reads_text=with_text,
         model_levels=levels,
     )
     return Fitted(model, y[real], table.level[real])
