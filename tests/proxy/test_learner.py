@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +307,17 @@ def test_train_from_a_log_makes_a_model_that_serves(tmp_path, base, learnable):
     assert model.manifest["rows"] == 400
     assert model.predict(Prompt.of("a plan")).mean > model.predict(Prompt.of("a fact")).mean
     assert set(model.recall.keys.tolist()) == set(learnable.keys.tolist())
+
+
+def test_a_log_of_too_few_rows_is_named_with_how_many_it_holds(tmp_path, base, learnable):
+    """The fit of a part of them must not make the log look smaller than it is."""
+    few = replace(learnable, **{f.name: getattr(learnable, f.name)[:21] for f in fields(learnable)})
+    log = tmp_path / "log.sqlite3"
+    write_log(log, few, features_version(base))
+    words = ["--from-log", str(log), "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(train.command, words)
+    assert isinstance(result.exception, BadInputError)
+    assert f"{log}, 21 rows of m, of which the newest fifth" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,11 @@ def answer_of(row: Any) -> Answer:
     """Read a row with its count. Raises BadInputError that says what is wrong with it."""
     if isinstance(row, dict) and "output_tokens" not in row:
         raise BadInputError("'output_tokens' is missing")
+    if isinstance(row, dict) and "features" in row and not {"prompt", "messages"} & row.keys():
+        raise BadInputError(
+            "a request log's row without its text (the gateway ran without --log-prompts); "
+            "`train --from-log` learns from the log itself"
+        )
     reason = fault_in_row(row)
     if reason is not None:
         raise BadInputError(reason)

@@ -43,9 +43,11 @@ def published(directory: Path) -> Iterator[Path]:
         if directory.exists():
             directory.rename(old)
         partial.rename(directory)
-    except BaseException:
+    except BaseException as error:
         if old.exists() and not directory.exists():
             old.rename(directory)
+        if isinstance(error, OSError):  # a full disk, mostly
+            raise ConfigError(f"--output {directory}: {error.strerror or error}") from None
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
