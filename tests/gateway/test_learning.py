@@ -179,6 +179,22 @@ async def test_it_refits_from_its_own_log_swaps_and_remembers(tmp_path):
             assert int(answer.headers["x-lengthwise-predicted-tokens"]) > 300
 
 
+async def test_a_gateway_that_is_started_anew_goes_on_counting_from_its_last_refit(tmp_path):
+    """What came since counts: else who restarts every day, before a quarter more came, stays."""
+    pytest.importorskip("lightgbm")
+    path = tmp_path / "log.sqlite3"
+    filled(path, 400)
+    rows = request_log.rows_from_log(path, model="fake", version=features_version(shipped()))
+    fitted = cheap.fit_features(rows.features, rows.output_tokens, rows.censored, shipped())
+    published.publish(tmp_path / "log.models", "fake", fitted, {"rows": 300, "last_row_id": 300})
+    options = {"log_path": str(path), "predictor": load_predictor("default")}
+    async with FakeEngine() as engine, serving(engine, **options) as gateway:
+        async with asyncio.timeout(60):
+            while metric(gateway, "prediction_refits_total") != 1:  # noqa: ASYNC110  # a child
+                await asyncio.sleep(0.05)
+        assert gateway.learning.models.of("fake").next_at == served.next_refit_at(400)
+
+
 async def test_a_tampered_model_is_refused_by_name_and_the_shipped_one_serves(tmp_path, caplog):
     """What is not what was published is not loaded; the gateway starts all the same."""
     path = tmp_path / "log.sqlite3"

@@ -186,15 +186,22 @@ class Learning:
         served.resumed = True
         if not self._learns:
             return
+        served.learnable = await self._count(served)
+        if await self._swap(served):
+            # Not from here: a gateway that is started anew every day would never refit again.
+            learnt_from = await self._count(served, until=served.last_row_id)
+            served.next_at = next_refit_at(learnt_from)
+        if served.learnable >= served.next_at:
+            self._wake.set()
+
+    async def _count(self, served: Served, until: int | None = None) -> int:
+        """Count a model's rows, up to one; none if the log cannot be read, which is said."""
         path = Path(self.config.log_path or "")
         try:
-            served.learnable = await asyncio.to_thread(_count, path, served.model, self._version)
+            return await asyncio.to_thread(_count, path, served.model, self._version, until)
         except LengthwiseError as error:
             log.warning("the request log cannot be read: %s", error)
-        if await self._swap(served):
-            served.next_at = next_refit_at(served.learnable)
-        elif served.learnable >= served.next_at:
-            self._wake.set()
+            return 0
 
     async def _swap(self, served: Served) -> bool:
         """Put the current published model to work; False if there is none that is sound."""
@@ -208,6 +215,7 @@ class Learning:
         served.predictor = found
         served.version = int(found.manifest.get("version", 0))
         served.rows_learnt = int(found.manifest.get("rows", 0))
+        served.last_row_id = int(found.manifest.get("last_row_id", 0))
         served.watch.restart()
         return True
 
@@ -249,11 +257,11 @@ def _says(answer: dict[str, Any]) -> str:
     )
 
 
-def _count(path: Path, model: str, version: int) -> int:
+def _count(path: Path, model: str, version: int, until: int | None) -> int:
     if not path.exists():
         return 0
     with request_log.reading(path) as connection:
-        return request_log.count_learnable(connection, model, version)
+        return request_log.count_learnable(connection, model, version, until=until)
 
 
 def _ms(from_s: float, to_s: float | None) -> float | None:

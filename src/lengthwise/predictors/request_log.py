@@ -29,6 +29,8 @@ SCHEMA_VERSION, FIRST_SCHEMA_VERSION = 2, 1
 #: "LnWs": tells our files from other people's.
 APPLICATION_ID = 0x4C6E5773
 BUSY_S = 2.0
+#: SQLite's row ids have 64 bits.
+MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,10 +151,13 @@ def insert(connection: sqlite3.Connection, rows: Iterable[LogRow]) -> None:
         raise
 
 
-def count_learnable(connection: sqlite3.Connection, model: str, version: int) -> int:
-    """Count the rows of a model that can be learnt from."""
-    query = f"SELECT count(*) FROM requests WHERE {_USABLE}"  # noqa: S608  # a constant
-    return int(connection.execute(query, (model, version)).fetchone()[0])
+def count_learnable(
+    connection: sqlite3.Connection, model: str, version: int, *, until: int | None = None
+) -> int:
+    """Count the rows of a model that can be learnt from, up to the row `until` (None: all)."""
+    query = f"SELECT count(*) FROM requests WHERE {_USABLE} AND id <= ?"  # noqa: S608  # a constant
+    last = MAX_ID if until is None else until
+    return int(connection.execute(query, (model, version, last)).fetchone()[0])
 
 
 def rows_from_log(path: Path, *, model: str, version: int, newest: int = 4000) -> Learnable:
