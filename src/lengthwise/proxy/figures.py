@@ -112,7 +112,8 @@ def f1_top20(said: Said) -> float | None:
 
 def _longest(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     count = max(1, round(TOP_SHARE * len(values)))
-    return values >= np.sort(values)[-count]
+    longest: NDArray[np.bool_] = values >= np.sort(values)[-count]
+    return longest
 
 
 def coverage(said: Said, q: NDArray[np.float64]) -> float:
