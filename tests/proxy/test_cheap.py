@@ -91,6 +91,21 @@ def test_a_named_model_has_its_own_level():
     assert said["chatty"] / said["terse"] == pytest.approx(4, rel=0.3)
 
 
+def test_a_cap_that_one_model_runs_into_is_not_taken_for_its_level():
+    """Two models answer alike, and two thirds of one's answers were cut: the same is expected."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for n in range(800):
+        tokens, capped = int(np.exp(rng.normal(5, 0.8))), n % 2 == 0
+        cut = capped and tokens > 100
+        prompt = Prompt.of(f"hi {n}", model="capped" if capped else "free")
+        rows.append(
+            Answer(prompt=prompt, output_tokens=min(tokens, 100 if cut else 10**6), cut=cut)
+        )
+    levels = cheap.fit(rows).model_levels
+    assert abs(levels["capped"] - levels["free"]) < 0.2
+
+
 def test_without_text_only_history_counts():
     """The tier that reads no text gives the same answer to all first prompts of one length."""
     model = cheap.fit(answers(300), with_text=False)

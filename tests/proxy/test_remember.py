@@ -12,7 +12,7 @@ from lengthwise.errors import ArtifactError
 from lengthwise.predictors import load_predictor, tuned
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.predictors.recall import NO_KEY, READ_CHARS, READ_MESSAGES, Recall, key_of
-from lengthwise.proxy import cheap
+from lengthwise.proxy import cheap, retrieval
 from lengthwise.proxy.answers import Answer, in_order
 from lengthwise.proxy.remember import MOST_PROMPTS, WITHIN, Got, remember
 
@@ -195,8 +195,8 @@ def test_an_answer_that_was_cut_early_narrows_nothing():
 
 
 @pytest.mark.parametrize("whole_share", [0.9, 0.5, 0.3, 0.05])
-@pytest.mark.parametrize("repeats", [1, 3])
-def test_lengths_are_right_however_many_answers_were_cut(whole_share, repeats):
+@pytest.mark.parametrize(("fit", "repeats"), [(cheap.fit, 1), (cheap.fit, 3), (retrieval.fit, 3)])
+def test_lengths_are_right_however_many_answers_were_cut(whole_share, fit, repeats):
     """A cap that nearly all run into hides their lengths, and is not taken for them."""
     rows = answers(0.5, repeats=repeats)
     cap = int(np.quantile([row.output_tokens for row in rows], whole_share))
@@ -204,7 +204,7 @@ def test_lengths_are_right_however_many_answers_were_cut(whole_share, repeats):
         replace(row, output_tokens=min(row.output_tokens, cap), cut=row.output_tokens > cap)
         for row in rows
     ]
-    model = cheap.fit(capped)
+    model = fit(capped)
     rng = np.random.default_rng(1)
     own = np.random.default_rng(0).normal(5, 0.6, 140)
     next_ones = np.exp(own + rng.normal(0, 0.5, 140))
