@@ -11,7 +11,7 @@ import pytest
 from lengthwise.errors import ArtifactError
 from lengthwise.predictors import load_predictor, tuned
 from lengthwise.predictors.base import Message, Prompt
-from lengthwise.predictors.recall import NO_KEY, READ_CHARS, READ_MESSAGES, Recall, key_of
+from lengthwise.predictors.recall import LAST_CHARS, NO_KEY, READ_MESSAGES, Recall, key_of
 from lengthwise.proxy import cheap, retrieval
 from lengthwise.proxy.answers import Answer, in_order
 from lengthwise.proxy.remember import MOST_PROMPTS, WITHIN, Got, remember
@@ -89,7 +89,7 @@ def test_prompts_that_look_alike_are_not_taken_for_one_another(one, other):
 
 def test_a_long_prompt_is_known_by_its_ends_and_its_size():
     """So no prompt takes long; a conversation goes by its last messages and how many there are."""
-    body = "x" * 3 * READ_CHARS
+    body = "x" * 3 * LAST_CHARS
     assert key_of(Prompt.of("a" + body)) != key_of(Prompt.of("b" + body))
     assert key_of(Prompt.of(body)) != key_of(Prompt.of(body + "x"))
     turns = tuple(Message("user", str(n)) for n in range(READ_MESSAGES + 1))

@@ -27,21 +27,27 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: What no prompt hashes to: a row of which nobody knows what was asked.
 NO_KEY: Final = 0
-#: The last so many messages are read, and so many characters of either end of each: half a megabyte
-#: at most, so that no prompt takes long. What is left out counts by its size.
-READ_MESSAGES, READ_CHARS = 64, 4096
+#: The last so many messages are read; of the last few so many characters of either end, of those
+#: before them so many. What is left out counts by its size. So a key costs some 20 us of a long
+#: conversation, and no prompt takes long.
+READ_MESSAGES, LAST_MESSAGES = 64, 3
+LAST_CHARS, EARLIER_CHARS = 4096, 128
 
 
 def key_of(prompt: Prompt) -> int:
     """Hash what was said and by whom, 64 bits: other words, another key. Never NO_KEY."""
-    digest = blake2b(b"%d " % len(prompt.messages), digest_size=8)
-    for role, content in prompt.messages[-READ_MESSAGES:]:
-        whole = len(content) <= 2 * READ_CHARS
-        kept = content if whole else content[:READ_CHARS] + content[-READ_CHARS:]
-        # Sizes stand before what they are of: no two conversations make the same bytes.
-        said = f"{len(role)} {len(content)} {role}{kept}"
-        digest.update(said.encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest(), "little", signed=True) or 1
+    # Sizes stand before what they are of: no two conversations make the same text.
+    kept = [f"{len(prompt.messages)} "]
+    messages = prompt.messages[-READ_MESSAGES:]
+    last = len(messages) - LAST_MESSAGES
+    for number, (role, content) in enumerate(messages):
+        chars = LAST_CHARS if number >= last else EARLIER_CHARS
+        if len(content) <= 2 * chars:
+            kept.append(f"{len(role)} {len(content)} {role}{content}")
+        else:
+            kept.append(f"{len(role)} {len(content)} {role}{content[:chars]}{content[-chars:]}")
+    digest = blake2b("".join(kept).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True) or 1
 
 
 @dataclass(frozen=True, kw_only=True)
