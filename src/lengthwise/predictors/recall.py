@@ -42,10 +42,9 @@ def key_of(prompt: Prompt) -> int:
     last = len(messages) - LAST_MESSAGES
     for number, (role, content) in enumerate(messages):
         chars = LAST_CHARS if number >= last else EARLIER_CHARS
-        if len(content) <= 2 * chars:
-            kept.append(f"{len(role)} {len(content)} {role}{content}")
-        else:
-            kept.append(f"{len(role)} {len(content)} {role}{content[:chars]}{content[-chars:]}")
+        whole = len(content) <= 2 * chars
+        said = content if whole else content[:chars] + content[-chars:]
+        kept.append(f"{len(role)} {len(content)} {role[:EARLIER_CHARS]}{said}")
     digest = blake2b("".join(kept).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True) or 1
 
