@@ -8,7 +8,7 @@ import os
 import pytest
 
 from lengthwise.errors import ConfigError
-from lengthwise.proxy.publish import published
+from lengthwise.proxy.publish import check_output, published
 
 
 def test_a_link_to_a_model_stays_a_link(tmp_path):
@@ -51,3 +51,12 @@ def test_a_full_disk_is_said_with_the_place_that_was_to_be_written(tmp_path):
     with pytest.raises(ConfigError, match=r"--output .*model: No space left"):
         fill()
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    """Hours of training are not spent on it; what could be written holds nothing new after that."""
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(ConfigError, match="file/deep/model: Not a directory"):
+        check_output(tmp_path / "file" / "deep" / "model")
+    check_output(tmp_path / "new" / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
