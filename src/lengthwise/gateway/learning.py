@@ -193,6 +193,21 @@ class Learning:
             served.next_at = next_refit_at(learnt_from)
         if served.learnable >= served.next_at:
             self._wake.set()
+        await self._look_back(served)
+
+    async def _look_back(self, served: Served) -> None:
+        """Show the watch what was predicted before: who was not worth its order still is not."""
+        path, name = Path(self.config.log_path or ""), served.predictor.name
+        newest = served.watch.rule.window
+        with contextlib.suppress(LengthwiseError):  # that it cannot be read was said
+            seen = await asyncio.to_thread(
+                _seen_lately, path, served.model, self._version, name, newest
+            )
+            if served.predictor.name == name and not served.watch.rows:
+                for row in seen:
+                    served.watch.add(row)
+        if served.watch.falls_back:
+            log.warning("%s: %s", served.model, _FELL)
 
     async def _count(self, served: Served, until: int | None = None) -> int:
         """Count a model's rows, up to one; none if the log cannot be read, which is said."""
@@ -262,6 +277,14 @@ def _count(path: Path, model: str, version: int, until: int | None) -> int:
         return 0
     with request_log.reading(path) as connection:
         return request_log.count_learnable(connection, model, version, until=until)
+
+
+def _seen_lately(path: Path, model: str, version: int, name: str, newest: int) -> list[Seen]:
+    if not path.exists():
+        return []
+    with request_log.reading(path) as connection:
+        found = request_log.seen_lately(connection, model, version, name, newest)
+    return [Seen(*row) for row in found]
 
 
 def _ms(from_s: float, to_s: float | None) -> float | None:

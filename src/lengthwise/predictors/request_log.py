@@ -185,6 +185,18 @@ def rows_from_log(path: Path, *, model: str, version: int, newest: int = 4000) -
     )
 
 
+def seen_lately(
+    connection: sqlite3.Connection, model: str, version: int, predictor: str, newest: int
+) -> list[tuple[float, float, float, bool]]:
+    """Read a predictor's newest rows, oldest first: p50, p90, tokens, and whether it was cut."""
+    query = (
+        f"SELECT p50, p90, output_tokens, censored FROM requests WHERE {_USABLE} "  # noqa: S608
+        "AND predictor = ? AND p50 IS NOT NULL ORDER BY id DESC LIMIT ?"
+    )
+    found = connection.execute(query, (model, version, predictor, newest)).fetchall()[::-1]
+    return [(p50, p90, tokens, bool(cut)) for p50, p90, tokens, cut in found]
+
+
 def models_in_log(path: Path) -> dict[str, int]:
     """Count the rows of each model, most first."""
     query = "SELECT model, count(*) AS n FROM requests GROUP BY model ORDER BY n DESC, model"
