@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lengthwise.errors import ArtifactError
-from lengthwise.predictors import load_predictor, tuned
+from lengthwise.predictors import artifact, load_predictor, tuned
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.predictors.recall import LAST_CHARS, NO_KEY, READ_MESSAGES, Recall, key_of
 from lengthwise.proxy import cheap, retrieval
@@ -251,3 +251,7 @@ def test_a_memory_survives_its_artifact_and_a_damaged_one_is_refused(tmp_path):
     ):
         with pytest.raises(ArtifactError, match="remembers"):
             Recall.of_arrays({**arrays, name: bad})
+        manifest, whole = artifact.load(tmp_path / "m")
+        artifact.save(tmp_path / "bad", manifest, {**whole, name: bad})
+        with pytest.raises(ArtifactError, match="bad: what this artifact remembers"):
+            load_predictor(str(tmp_path / "bad"))

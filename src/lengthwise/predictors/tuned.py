@@ -27,6 +27,7 @@ from lengthwise.predictors.reading import cut
 from lengthwise.predictors.recall import NO_KEY, Recall, key_of
 from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend, hashed
 from lengthwise.predictors.trees import Trees
+from lengthwise.predictors.tuned_check import fits_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -265,43 +266,15 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             name=name,
             manifest=manifest,
         )
-        _check(tuned, directory)
+        if not fits_together(tuned):
+            raise ArtifactError(f"{directory}: its arrays do not fit together")
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{directory}: {error} is missing or malformed") from None
+    except ArtifactError as error:  # a part does not know which directory it is of
+        named = str(directory) in str(error)
+        raise error if named else ArtifactError(f"{directory}: {error}") from None
     return tuned
 
 
 def _named(arrays: artifact.Arrays, prefix: str) -> artifact.Arrays:
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-
-
-def _check(tuned: Tuned, directory: Traversable) -> None:
-    own = tuned.own
-    buckets = 1 if own is None else len(own.weight)
-    sound = (
-        buckets > 0
-        and buckets & (buckets - 1) == 0
-        and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
-        and tuned.line.shape == (2,)
-        and 0 <= tuned.power <= 1
-        and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
-        and len(tuned.knots) > 0
-        and bool(np.all(np.diff(tuned.knots_at) > 0))
-        and bool(np.all(np.diff(tuned.knots) >= 0))
-        and tuned.spread.ndim == 2
-        and tuned.spread.shape[0] == len(tuned.spread_at) > 0
-        and tuned.spread_at.ndim == 1
-        and tuned.spread.shape[1] > 0
-        and bool(np.all(np.diff(tuned.spread, axis=1) >= 0))
-        and bool(np.all(np.diff(tuned.spread_at) > 0))
-        and all(np.isfinite(level) for level in tuned.model_levels.values())
-        and all(
-            bool(np.all(np.isfinite(array)))
-            for array in (
-                tuned.line, tuned.knots_at, tuned.knots, tuned.spread_at, tuned.spread,
-                *((own.weight, own.idf_squared) if own else ()),
-            )
-        )
-    )  # fmt: skip
-    if not sound:
-        raise ArtifactError(f"{directory}: its arrays do not fit together")
