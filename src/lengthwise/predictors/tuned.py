@@ -266,13 +266,14 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             name=name,
             manifest=manifest,
         )
-        if not fits_together(tuned):
-            raise ArtifactError(f"{directory}: its arrays do not fit together")
+        sound = fits_together(tuned)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{directory}: {error} is missing or malformed") from None
     except ArtifactError as error:  # a part does not know which directory it is of
         named = str(directory) in str(error)
         raise error if named else ArtifactError(f"{directory}: {error}") from None
+    if not sound:
+        raise ArtifactError(f"{directory}: its arrays do not fit together")
     return tuned
 
 
