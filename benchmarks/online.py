@@ -28,6 +28,7 @@ import numpy as np
 from lengthwise.predictors import corpus, published, targets, train, tuned
 from lengthwise.predictors.base import Prompt
 from lengthwise.predictors.lexicon import read_vectors
+from lengthwise.predictors.recall import key_of
 from lengthwise.predictors.request_log import Learnable
 from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.watch import Seen, Watch, coverage, rank
@@ -84,6 +85,7 @@ def learn(base: Stack, prompts: list[str], stream: list[tuple[int, float, bool]]
     own = OWN_ROWS if len(stream) >= OWN_ROWS + 100 else int(0.75 * len(stream))
     asked = [Prompt.of(prompts[p]) for p, _, _ in stream]
     x = np.array([tuned.features(a, base, None) for a in asked], dtype=np.float32)
+    keys = np.array([key_of(a) for a in asked])
     tokens = np.array([n for _, n, _ in stream])
     cut = np.array([c for _, _, c in stream])
     zero = [base.predict(a) for a in asked]
@@ -96,6 +98,7 @@ def learn(base: Stack, prompts: list[str], stream: list[tuple[int, float, bool]]
         verdict = refit(
             Learnable(
                 ids=np.arange(rows),
+                keys=keys[at],
                 features=x[at],
                 output_tokens=tokens[at],
                 censored=cut[at],
@@ -109,7 +112,7 @@ def learn(base: Stack, prompts: list[str], stream: list[tuple[int, float, bool]]
             taken += 1
             serving = verdict.fitted
             for i in range(rows, len(stream)):
-                said = serving.predict_row(x[i])
+                said = serving.predict_row(x[i], key=int(keys[i]))
                 p50[i], p90[i] = said.quantile(0.5), said.quantile(0.9)
     held = range(own, len(stream))
     before = [_seen(zero[i].quantile(0.5), zero[i].quantile(0.9), stream[i]) for i in held]
@@ -205,6 +208,7 @@ def costs(base: Stack, prompts: list[str]) -> dict[str, Any]:
     tokens = np.exp(x[:, tuned.SHIPPED] + rng.normal(0, 0.8, 1000))
     rows = Learnable(
         ids=np.arange(1000),
+        keys=np.array([key_of(a) for a in asked]),
         features=x,
         output_tokens=tokens,
         censored=np.zeros(1000, dtype=bool),

@@ -101,6 +101,12 @@ def test_coverage_of_cut_rows_is_the_product_limit_estimate():
     assert math.isnan(coverage([]))
 
 
+def test_coverage_of_what_was_all_cut_below_its_p90_is_unknown():
+    """A share of 0 would be a verdict on answers whose end nobody saw."""
+    assert math.isnan(coverage([Seen(10, 20, 5, censored=True)] * 3))
+    assert coverage([Seen(10, 20, 5, censored=True), Seen(10, 20, 21, censored=True)]) == 0
+
+
 def test_level_is_the_median_ratio():
     """Answers twice as long as predicted give 2."""
     assert level(

@@ -15,6 +15,7 @@ from lengthwise.errors import ArtifactError, BadInputError, ConfigError
 from lengthwise.predictors import load_predictor, tuned
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.proxy import cheap, ngrams
+from lengthwise.proxy.answers import Answer
 from lengthwise.proxy.evaluation import evaluate
 from lengthwise.proxy.forests import OBJECTIVES
 from lengthwise.proxy.isotonic import rising_knots
@@ -90,12 +91,42 @@ def test_a_named_model_has_its_own_level():
     assert said["chatty"] / said["terse"] == pytest.approx(4, rel=0.3)
 
 
+def test_a_cap_that_one_model_runs_into_is_not_taken_for_its_level():
+    """Two models answer alike, and two thirds of one's answers were cut: the same is expected."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for n in range(800):
+        tokens, capped = int(np.exp(rng.normal(5, 0.8))), n % 2 == 0
+        cut = capped and tokens > 100
+        prompt = Prompt.of(f"hi {n}", model="capped" if capped else "free")
+        rows.append(
+            Answer(prompt=prompt, output_tokens=min(tokens, 100 if cut else 10**6), cut=cut)
+        )
+    levels = cheap.fit(rows).model_levels
+    assert abs(levels["capped"] - levels["free"]) < 0.2
+
+
 def test_without_text_only_history_counts():
     """The tier that reads no text gives the same answer to all first prompts of one length."""
     model = cheap.fit(answers(300), with_text=False)
     assert model.own is None
-    said = {model.predict(Prompt.of(text)) for text in ("zorgle alpha beta", "mipqua alpha beta")}
-    assert len(said) == 1
+    texts = ("zorgle alpha beta", "mipqua alpha beta", "In one word: why?")
+    assert len({len(text) for text in texts}) == 1
+    assert len({model.predict(Prompt.of(text)) for text in texts}) == 1
+
+
+def test_without_text_what_is_stated_narrows_nothing(tmp_path):
+    """Its quantiles were taken without looking at that; in the artifact, too."""
+    rng = np.random.default_rng(0)
+    rows = [
+        Answer(prompt=Prompt.of(f"hi {n % 10}"), output_tokens=int(rng.integers(1, 150)))
+        for n in range(300)
+    ]
+    tuned.save(cheap.fit(rows, with_text=False), {}, tmp_path / "m")
+    model = load_predictor(str(tmp_path / "m"))
+    p90 = [model.predict(row.prompt).quantile(0.9) for row in rows]
+    within = np.mean([row.output_tokens <= q for row, q in zip(rows, p90, strict=True)])
+    assert 0.86 <= within <= 0.96
 
 
 @pytest.mark.parametrize(

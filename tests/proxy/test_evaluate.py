@@ -84,7 +84,10 @@ def test_a_row_without_a_recorded_prediction_is_named(tmp_path):
     with pytest.raises(BadInputError, match="answer 2 has no predicted_output_length"):
         CliRunner().invoke(cli, words, catch_exceptions=False)
     path.write_text('{"prompt": "a", "output_tokens": 8, "predicted_output_length": -4}\n')
-    with pytest.raises(BadInputError, match="row 1: a predicted length must be positive, not -4"):
+    with pytest.raises(
+        BadInputError,
+        match="row 1: a predicted length must be above 0 and at most 10,000,000, not -4",
+    ):
         CliRunner().invoke(cli, words, catch_exceptions=False)
 
 

@@ -120,7 +120,7 @@ def vacuum(path: Path, *, keep_rows: int | None, drop_prompts: bool) -> None:
 
     with request_log.reading(path):
         pass  # it is a log of ours
-    before = path.stat().st_size
+    before = _size(path)
     try:
         with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
             if drop_prompts:
@@ -135,7 +135,13 @@ def vacuum(path: Path, *, keep_rows: int | None, drop_prompts: bool) -> None:
             rows = connection.execute("SELECT count(*) FROM requests").fetchone()[0]
     except sqlite3.Error as error:
         raise BadInputError(f"{path}: {error}") from None
-    click.echo(f"{path}: {rows} rows, {before} -> {path.stat().st_size} bytes", err=True)
+    click.echo(f"{path}: {rows} rows, {before} -> {_size(path)} bytes", err=True)
+
+
+def _size(path: Path) -> int:
+    """Size of a log and of what SQLite has not put into its main file yet."""
+    beside = path.with_name(f"{path.name}-wal")
+    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
 
 
 def _stats_of(path: Path, model: str) -> dict[str, Any]:
@@ -237,5 +243,5 @@ def _arrow(pa: Any, name: str) -> Any:
         return pa.bool_()
     if name == "features":
         return pa.list_(pa.float32())
-    integers = {"features_version", "max_tokens", "prompt_tokens"}
+    integers = {"features_version", "max_tokens", "prompt_tokens", "prompt_key"}
     return pa.int64() if name in integers else pa.float64()

@@ -2,7 +2,7 @@
 
 `output_tokens` of a `censored` row (cut by the cap, the client, a deadline or the engine) says
 "longer than". `features` is the vector of `tuned.features`, little-endian float32; what was asked
-is in `prompt` only where the operator wanted it there.
+is in `prompt` only where the operator wanted it there, and its hash in `prompt_key`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lengthwise.errors import BadInputError
+from lengthwise.predictors.recall import NO_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-SCHEMA_VERSION = 1
+#: The first had no `prompt_key`; it is read as it is, and gets one when a gateway writes to it.
+SCHEMA_VERSION, FIRST_SCHEMA_VERSION = 2, 1
 #: "LnWs": tells our files from other people's.
 APPLICATION_ID = 0x4C6E5773
 BUSY_S = 2.0
+#: SQLite's row ids have 64 bits.
+MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +62,7 @@ class LogRow:
     ttft_ms: float | None
     e2el_ms: float
     prompt: str | None
+    prompt_key: int | None = None
 
 
 COLUMNS = tuple(field.name for field in fields(LogRow))
@@ -74,6 +79,10 @@ CREATE INDEX requests_model ON requests (model, id);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+_RENEW = f"""
+ALTER TABLE requests ADD COLUMN prompt_key INTEGER;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
 _INSERT = f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  # our own names
 #: What can be learnt from: a vector of the present meaning, and an answer that had begun.
 _USABLE = "model = ? AND features_version = ? AND output_tokens >= 1"
@@ -84,9 +93,11 @@ class Learnable:
     """Rows to learn from, oldest first. Shapes: features (rows, n), all others (rows,).
 
     `p50` and `p90` are what the gateway predicted at the time; NaN where it did not. `ids` ascend.
+    `keys` are those of the prompts (`recall.key_of`), NO_KEY where they are not known.
     """
 
     ids: Array
+    keys: Array
     features: Array
     output_tokens: Array
     censored: Array
@@ -106,7 +117,8 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             connection.executescript(f"BEGIN IMMEDIATE; {_CREATE} COMMIT;")
-        _check(connection, path)
+        if _check(connection, path) == FIRST_SCHEMA_VERSION:
+            connection.executescript(f"BEGIN IMMEDIATE; {_RENEW} COMMIT;")
     except BaseException:
         connection.close()
         raise
@@ -139,10 +151,13 @@ def insert(connection: sqlite3.Connection, rows: Iterable[LogRow]) -> None:
         raise
 
 
-def count_learnable(connection: sqlite3.Connection, model: str, version: int) -> int:
-    """Count the rows of a model that can be learnt from."""
-    query = f"SELECT count(*) FROM requests WHERE {_USABLE}"  # noqa: S608  # a constant
-    return int(connection.execute(query, (model, version)).fetchone()[0])
+def count_learnable(
+    connection: sqlite3.Connection, model: str, version: int, *, until: int | None = None
+) -> int:
+    """Count the rows of a model that can be learnt from, up to the row `until` (None: all)."""
+    query = f"SELECT count(*) FROM requests WHERE {_USABLE} AND id <= ?"  # noqa: S608  # a constant
+    last = MAX_ID if until is None else until
+    return int(connection.execute(query, (model, version, last)).fetchone()[0])
 
 
 def rows_from_log(path: Path, *, model: str, version: int, newest: int = 4000) -> Learnable:
@@ -150,9 +165,9 @@ def rows_from_log(path: Path, *, model: str, version: int, newest: int = 4000) -
 
     Raises BadInputError for a file that is not a log of this schema, or damaged.
     """
-    columns = "id, features, output_tokens, censored, p50, p90"
-    query = f"SELECT {columns} FROM requests WHERE {_USABLE} ORDER BY id DESC LIMIT ?"  # noqa: S608
     with reading(path) as connection:
+        columns = f"id, features, output_tokens, censored, p50, p90, {_key_in(connection)}"
+        query = f"SELECT {columns} FROM requests WHERE {_USABLE} ORDER BY id DESC LIMIT ?"  # noqa: S608
         found = connection.execute(query, (model, version, newest)).fetchall()[::-1]
     sizes = {len(row[1]) for row in found}
     if len(sizes) > 1:
@@ -161,12 +176,25 @@ def rows_from_log(path: Path, *, model: str, version: int, newest: int = 4000) -
     nan = float("nan")
     return Learnable(
         ids=np.array([row[0] for row in found], dtype=np.int64),
+        keys=np.array([row[6] or NO_KEY for row in found], dtype=np.int64),
         features=np.array(vectors) if vectors else np.zeros((0, 0), dtype=np.float32),
         output_tokens=np.array([row[2] for row in found], dtype=np.float64),
         censored=np.array([row[3] for row in found], dtype=bool),
         p50=np.array([nan if row[4] is None else row[4] for row in found]),
         p90=np.array([nan if row[5] is None else row[5] for row in found]),
     )
+
+
+def seen_lately(
+    connection: sqlite3.Connection, model: str, version: int, predictor: str, newest: int
+) -> list[tuple[float, float, float, bool]]:
+    """Read a predictor's newest rows, oldest first: p50, p90, tokens, and whether it was cut."""
+    query = (
+        f"SELECT p50, p90, output_tokens, censored FROM requests WHERE {_USABLE} "  # noqa: S608
+        "AND predictor = ? AND p50 IS NOT NULL ORDER BY id DESC LIMIT ?"
+    )
+    found = connection.execute(query, (model, version, predictor, newest)).fetchall()[::-1]
+    return [(p50, p90, tokens, bool(cut)) for p50, p90, tokens, cut in found]
 
 
 def models_in_log(path: Path) -> dict[str, int]:
@@ -182,7 +210,8 @@ def every_row(path: Path) -> Iterator[dict[str, Any]]:
     The prompt, where it was logged, is in `messages`; `features` is a list of numbers.
     """
     with reading(path) as connection:
-        query = f"SELECT {', '.join(COLUMNS)} FROM requests ORDER BY id"  # noqa: S608  # our names
+        columns = ", ".join((*COLUMNS[:-1], _key_in(connection)))
+        query = f"SELECT {columns} FROM requests ORDER BY id"  # noqa: S608  # our names
         for values in connection.execute(query):
             row = dict(zip(COLUMNS, values, strict=True))
             prompt, vector = row.pop("prompt"), row["features"]
@@ -194,10 +223,19 @@ def every_row(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    identity = connection.execute("PRAGMA application_id").fetchone()[0]
+def _key_in(connection: sqlite3.Connection) -> str:
+    """Name the column of keys, or what stands for it in a log that has none."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
+    return "NULL" if version == FIRST_SCHEMA_VERSION else "prompt_key"
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the schema's version. Raises BadInputError for what is not a log that we read."""
+    identity = connection.execute("PRAGMA application_id").fetchone()[0]
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if identity != APPLICATION_ID:
         raise BadInputError(f"{path}: an SQLite file, but not a request log of lengthwise")
-    if version != SCHEMA_VERSION:
-        raise BadInputError(f"{path}: schema version {version}; this reads {SCHEMA_VERSION}")
+    if version not in (FIRST_SCHEMA_VERSION, SCHEMA_VERSION):
+        reads = f"{FIRST_SCHEMA_VERSION} and {SCHEMA_VERSION}"
+        raise BadInputError(f"{path}: schema version {version}; this reads {reads}")
+    return version

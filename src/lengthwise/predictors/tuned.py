@@ -23,9 +23,10 @@ from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.recall import Recall
+from lengthwise.predictors.recall import NO_KEY, Recall, key_of
 from lengthwise.predictors.stack import MAX_LOG, NGrams, Stack, around, blend, hashed
 from lengthwise.predictors.trees import Trees
+from lengthwise.predictors.tuned_check import fits_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +51,6 @@ SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
 #: Features that read no text: all that a history-only model may look at.
 HISTORY = tuple(range(TEXT_COUNT, TEXT_COUNT + 8))
 WITHOUT_TEXT = (0, *HISTORY)
-#: Features by which a prompt is known again: all that no fit has a say in.
-IDENTITY = SHIPPED
 
 #: Messages that the turn before is looked for in.
 LOOK_BACK = 8
@@ -127,6 +126,7 @@ class Tuned:
     power: float = 0.0
     beside: Beside | None = None
     recall: Recall | None = None
+    reads_text: bool = True
     model_levels: dict[str, float] = field(default_factory=dict)
     name: str = "tuned"
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -134,14 +134,15 @@ class Tuned:
     def predict(self, prompt: Prompt) -> Prediction:
         """Predict the length of an answer, before the client's cap."""
         x = features(prompt, self.base, self.own)
-        return self.predict_row(x, self.model_levels.get(prompt.model, 0.0))
+        key = NO_KEY if self.recall is None else key_of(prompt)
+        return self.predict_row(x, self.model_levels.get(prompt.model, 0.0), key)
 
-    def predict_row(self, x: Array, level: float = 0.0) -> Prediction:
-        """Predict from a row of `features`, shape (COUNT,)."""
+    def predict_row(self, x: Array, level: float = 0.0, key: int = NO_KEY) -> Prediction:
+        """Predict from a row of `features`, shape (COUNT,), and the key of its prompt."""
         middle, left = self.middle(x), 1.0
         if self.recall is not None:
-            middle, left = self.recall.draw(x[:IDENTITY], middle)
-        scale = left * scale_of(x[STATED])
+            middle, left = self.recall.draw(key, middle)
+        scale = left * scale_of(x[STATED] if self.reads_text else 0.0)
         return around(level + middle, self.spread_at, self.spread, scale)
 
     def middle(self, x: Array) -> float:
@@ -203,6 +204,7 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
         "features": COUNT,
         "forests": len(tuned.forests),
         "model_levels": tuned.model_levels,
+        "reads_text": tuned.reads_text,
     }
     return needed, arrays
 
@@ -246,47 +248,21 @@ def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, 
             power=float(arrays["power"][0]) if "power" in arrays else 0.0,
             beside=Beside.of_arrays(arrays, COUNT),
             recall=Recall.of_arrays(arrays),
+            reads_text=manifest.get("reads_text") is not False,
             model_levels={str(model): float(level) for model, level in levels.items()},
             name=name,
             manifest=manifest,
         )
-        _check(tuned, directory)
+        sound = fits_together(tuned)
     except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
         raise ArtifactError(f"{directory}: {error} is missing or malformed") from None
+    except ArtifactError as error:  # a part does not know which directory it is of
+        named = str(directory) in str(error)
+        raise error if named else ArtifactError(f"{directory}: {error}") from None
+    if not sound:
+        raise ArtifactError(f"{directory}: its arrays do not fit together")
     return tuned
 
 
 def _named(arrays: artifact.Arrays, prefix: str) -> artifact.Arrays:
     return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-
-
-def _check(tuned: Tuned, directory: Traversable) -> None:
-    own = tuned.own
-    buckets = 1 if own is None else len(own.weight)
-    sound = (
-        buckets > 0
-        and buckets & (buckets - 1) == 0
-        and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
-        and tuned.line.shape == (2,)
-        and 0 <= tuned.power <= 1
-        and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
-        and len(tuned.knots) > 0
-        and bool(np.all(np.diff(tuned.knots_at) > 0))
-        and bool(np.all(np.diff(tuned.knots) >= 0))
-        and tuned.spread.ndim == 2
-        and tuned.spread.shape[0] == len(tuned.spread_at) > 0
-        and tuned.spread_at.ndim == 1
-        and tuned.spread.shape[1] > 0
-        and bool(np.all(np.diff(tuned.spread, axis=1) >= 0))
-        and bool(np.all(np.diff(tuned.spread_at) > 0))
-        and all(np.isfinite(level) for level in tuned.model_levels.values())
-        and all(
-            bool(np.all(np.isfinite(array)))
-            for array in (
-                tuned.line, tuned.knots_at, tuned.knots, tuned.spread_at, tuned.spread,
-                *((own.weight, own.idf_squared) if own else ()),
-            )
-        )
-    )  # fmt: skip
-    if not sound:
-        raise ArtifactError(f"{directory}: its arrays do not fit together")

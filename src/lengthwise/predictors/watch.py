@@ -158,7 +158,7 @@ def rank_arrays(predicted: Array, tokens: Array, cut: Array) -> Rank:
 
 
 def coverage(rows: Sequence[Seen] | deque[Seen], *, censored: bool = True) -> float:
-    """Share of answers that their p90 covers; NaN without rows.
+    """Share of answers that their p90 covers; NaN without rows, and where all were cut below it.
 
     With `censored`, cut rows count by the product-limit estimate (Kaplan and Meier 1958): one cut
     below its p90 leaves open whether it would have gone past.
@@ -175,7 +175,7 @@ def coverage(rows: Sequence[Seen] | deque[Seen], *, censored: bool = True) -> fl
         if not cut:
             beyond *= 1 - 1 / at_risk
         at_risk -= 1
-    return 1 - beyond
+    return 1 - beyond if at_risk or beyond < 1 else nan
 
 
 def level(rows: Sequence[Seen] | deque[Seen]) -> float:

@@ -12,11 +12,11 @@ import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.predictors.power import logged, raised
+from lengthwise.predictors.recall import NO_KEY
 from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.tuned import (
     COUNT,
     HISTORY,
-    IDENTITY,
     OWN,
     SHIPPED,
     STATED,
@@ -25,9 +25,16 @@ from lengthwise.predictors.tuned import (
     score,
 )
 from lengthwise.proxy import linear, ngrams
-from lengthwise.proxy.calibration import knots_of, spread_of, undo_cuts
+from lengthwise.proxy.calibration import (
+    drawn_beyond,
+    knots_of,
+    spread_of,
+    undo_cuts,
+    worth_of,
+)
 from lengthwise.proxy.forests import FEW_ROWS, OBJECTIVES, Objective, boost
-from lengthwise.proxy.remember import remember
+from lengthwise.proxy.remember import Got, remember
+from lengthwise.proxy.scale import as_if_whole, line_of
 from lengthwise.proxy.table import FOLDS, Lesson, Table, deal, model_levels, table_of
 
 if TYPE_CHECKING:
@@ -41,8 +48,6 @@ _P = ParamSpec("_P")
 
 MIN_ROWS = 20
 CENSOR_ROUNDS = 2
-#: The shipped score is believed as if so many rows, of so much variance, had confirmed it.
-LINE_ROWS, LINE_VARIANCE = 50, 0.5
 #: Lengths are regressed on the scale of their square root.
 POWER = 0.5
 #: What is longer than so many times this quantile teaches as if it were so long: a few absurd rows
@@ -98,10 +103,13 @@ def _model_alone(fitting: Callable[_P, Fitted]) -> Callable[_P, Tuned]:
 fit = _model_alone(fit_to)
 
 
-def fit_features(matrix: Array, output_tokens: Array, cut: Array, base: Stack) -> Tuned:
+def fit_features(
+    matrix: Array, output_tokens: Array, cut: Array, base: Stack, *, keys: Array | None = None
+) -> Tuned:
     """Fit to rows of the request log, whose text is not known: no own n-grams.
 
-    Shapes: matrix (rows, COUNT) of `tuned.features` with `base`; output_tokens, cut (rows,).
+    Shapes: matrix (rows, COUNT) of `tuned.features` with `base`; output_tokens, cut (rows,); keys
+    (rows,) of the prompts, where they are known (None: of none).
     Raises BadInputError where nothing can be learnt, MissingExtraError without lightgbm.
     """
     if matrix.ndim != 2 or matrix.shape[1] != COUNT or not len(matrix) == len(cut):
@@ -120,6 +128,7 @@ def fit_features(matrix: Array, output_tokens: Array, cut: Array, base: Stack) -
         fold=deal(group.reshape(-1), 0),
         level=np.zeros(len(tokens)),
         real=np.ones(len(tokens), dtype=bool),
+        key=np.full(len(tokens), NO_KEY) if keys is None else keys,
     )
     return _fit(table, base, "regression", {}).model
 
@@ -140,11 +149,13 @@ def _fit(
     power = POWER if objective == "regression" else 0.0
     knots: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
     line, said, middle = np.zeros(2), np.zeros(len(y)), np.zeros(len(y))
+    if table.cut.any():
+        y = as_if_whole(y, table)
     for last in range(CENSOR_ROUNDS if table.cut.any() else 1):
         on_step("n-grams" if with_text else "history")
         x, own = _with_own(table, y, seed, with_text=with_text)
         on_step(f"trees, held out in {FOLDS} folds")
-        line = _line(x[real, SHIPPED], y[real], objective)
+        line = line_of(x[real, SHIPPED], y[real], objective)
         said = _raised(line[0] + line[1] * x[:, SHIPPED], power)
         raw = said + _out_of_fold(x, _aim(y, power) - said, table, objective, seed)
         raw = np.array([logged(one, power) for one in raw])
@@ -154,10 +165,18 @@ def _fit(
         middle = np.interp(raw, *knots)
         if last + 1 < CENSOR_ROUNDS and table.cut.any():
             y = y.copy()
-            y[real] = undo_cuts(y[real], limit[real], middle[real], table.cut[real])
+            y[real] = undo_cuts(limit[real], middle[real], table.cut[real])
     on_step("trees, all rows")
     forests = boost(x, _aim(y, power) - said, objective, seed, from_log=table.bags is None)
-    spread_at, spread = spread_of(middle[real], y[real], x[real, STATED], table.level[real])
+    drawn = drawn_beyond(limit[real], middle[real], table.cut[real], seed)
+    spread_at, spread = spread_of(middle[real], drawn, x[real, STATED], table.level[real])
+    recall = None
+    if with_text:
+        worth = worth_of(limit[real], middle[real], table.cut[real])
+        memorable = _within_reason(y[real])
+        recall = remember(
+            Got(key=table.key[real], log_tokens=memorable, middle=middle[real], worth=worth)
+        )
     model = Tuned(
         base=base,
         own=own,
@@ -169,7 +188,8 @@ def _fit(
         spread=spread,
         power=power,
         beside=linear.fit(x, y) if few else None,
-        recall=remember(x[real, :IDENTITY], y[real], middle[real]) if with_text else None,
+        recall=recall,
+        reads_text=with_text,
         model_levels=levels,
     )
     return Fitted(model, y[real], table.level[real])
@@ -191,24 +211,6 @@ def _check(whole: Sequence[float], rows: int) -> None:
         raise BadInputError(f"every answer has {lengths.pop():g} tokens: there is nothing to learn")
 
 
-def _line(shipped: Array, y: Array, objective: Objective) -> Array:
-    """Fit y = a + b x shipped, b drawn towards 1 as if LINE_ROWS had said so. Shape (2,).
-
-    What does not say lengths (rankers, classes) has no scale to be put on: zeros.
-    """
-    if objective not in ("regression", "quantile"):
-        return np.zeros(2)
-    if np.ptp(shipped) == 0:  # hidden from a model that reads no text
-        return np.array([float(y.mean()), 0.0])
-    centred = shipped - shipped.mean()
-    if not np.any(centred):  # hidden: who may not read the text may not read its score
-        return np.array([float(y.mean()), 0.0])
-    prior = LINE_ROWS * LINE_VARIANCE
-    slope = (float(centred @ y) + prior) / (float(centred @ centred) + prior)
-    slope = min(max(slope, 0.0), 2.0)
-    return np.array([float(y.mean()) - slope * float(shipped.mean()), slope])
-
-
 def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Array, NGrams | None]:
     """Set the n-gram column by lines that have not seen the row's fold; also the line of all.
 
@@ -223,7 +225,7 @@ def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Ar
         hidden = np.setdiff1d(np.arange(COUNT), WITHOUT_TEXT)
         x[:, hidden] = 0.0
         return x, None
-    scale = _line(x[table.real, SHIPPED], y[table.real], "regression")
+    scale = line_of(x[table.real, SHIPPED], y[table.real], "regression")
     rest = _aim(y, POWER) - _raised(scale[0] + scale[1] * x[:, SHIPPED], POWER)
     told = x.copy()
     if len(y) < ngrams.MANY_ROWS:
@@ -242,7 +244,13 @@ def _aim(y: Array, power: float) -> Array:
     """Say what trees are to reach for log-lengths, on their scale. Shape (rows,)."""
     if not power:
         return y
-    return _raised(np.minimum(y, np.quantile(y, LONG_QUANTILE) + np.log(LONG_TIMES)), power)
+    return _raised(_within_reason(y), power)
+
+
+def _within_reason(y: Array) -> Array:
+    """Cut what is absurdly long. Shape (rows,)."""
+    longest = np.quantile(y, LONG_QUANTILE) + np.log(LONG_TIMES)
+    return np.asarray(np.minimum(y, longest))
 
 
 def _raised(log_tokens: Array, power: float) -> Array:

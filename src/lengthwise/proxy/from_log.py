@@ -40,7 +40,11 @@ def train_from_log(log: Path, output: Path, *, model: str | None = None) -> dict
         raise BadInputError(
             f"{log}: none of the {models[chosen]} rows of {chosen} has features of this release"
         )
-    verdict = refit(rows, base)
+    try:
+        verdict = refit(rows, base)
+    except BadInputError as error:
+        at = f"{log}, {len(rows.ids)} rows of {chosen}, of which the newest fifth is held out"
+        raise BadInputError(f"{at}: {error}") from None
     figures = {
         name: {k: v if np.isfinite(v) else None for k, v in vars(score).items()}
         for name, score in (("fitted", verdict.candidate), ("served", verdict.serving))
