@@ -34,13 +34,14 @@ class Rank(NamedTuple):
     """Rank agreement: Kendall's tau over what can be compared, and how sure its sign is.
 
     `z` is the sum of agreements over its standard deviation if the order meant nothing (Daniels
-    1944, exact for any two antisymmetric scores, so also with ties and censoring); `unit_z` is
-    what it would be at a tau of 1, so that `z` is `tau * unit_z`.
+    1944, exact for any two antisymmetric scores, so also with ties and censoring); `full_z` is
+    what it would be if all pairs that can be compared agreed. Without ties `z` is `tau * full_z`;
+    where nearly all are tied or cut, `full_z` tells that little can be known.
     """
 
     tau: float
     z: float
-    unit_z: float
+    full_z: float
 
 
 _UNKNOWN = Rank(nan, nan, nan)
@@ -58,20 +59,21 @@ class Rule:
     what is plain is asked, `far_below`: an order that is reversed, at once. It spends little of the
     error, as they are many tests: 4.4 deviations are one-sided 5e-6.
 
-    The level is the upper quartile of the window's tau at the latest `memory` tests (a window that
-    went bad is a minority among them for hundreds of rows), `unproven` before there is one. It is
-    held between `least`, so that nobody sinks into uselessness unseen, and `enough`, so that
-    another model, whose answers are harder to rank, may take a good one's place.
+    The level is the upper quartile of the window's `z / full_z` (tau; with ties and cut rows,
+    Goodman and Kruskal's gamma) at the latest `memory` tests: windows that went bad are a minority
+    among them for hundreds of rows. Before there is one it is `unproven`. It is held between
+    `least`, so that nobody sinks into uselessness unseen, and `enough`, so that another model,
+    whose answers are harder to rank, may take a good one's place.
 
     `recover_z` is asked of a proxy that has been useless, so that chance does not bring it back.
     """
 
-    window: int = 184
+    window: int = 200
     every: int = 4
     whole_rows: int = 100
     shortest_rows: int = 8
-    chance_z: float = 2.2
-    below: float = 2.5
+    chance_z: float = 2.5
+    below: float = 2.3
     far_below: float = 4.4
     least: float = 0.15
     unproven: float = 0.2
@@ -108,16 +110,16 @@ class Watch:
         self.falls_back = False
         self.stand_in: Prediction | None = None
         self.trips = 0
-        self._taus: deque[float] = deque(maxlen=self.rule.memory)
+        self._levels: deque[float] = deque(maxlen=self.rule.memory)
         self._fresh = 0
 
     @property
     def level(self) -> float:
-        """Tau that this predictor is held to."""
+        """Agreement that this predictor is held to, of the pairs that can be compared."""
         rule = self.rule
-        if not self._taus:
+        if not self._levels:
             return rule.unproven
-        ordered = sorted(self._taus)
+        ordered = sorted(self._levels)
         return min(max(ordered[3 * len(ordered) // 4], rule.least), rule.enough)
 
     def add(self, row: Seen) -> bool:
@@ -131,13 +133,7 @@ class Watch:
         if self._fresh < self.rule.every:
             return False
         self._fresh = 0
-        verdict = not self._recovers() if self.falls_back else self._fails()
-        if verdict == self.falls_back:
-            return False
-        self.falls_back = verdict
-        self.stand_in = usual(self.rows) if verdict else None
-        self.trips += verdict
-        return True
+        return self._recover() if self.falls_back else self._fall()
 
     def restart(self) -> None:
         """Forget the rows of a predictor that was replaced; the latch stays until rows free it.
@@ -146,21 +142,35 @@ class Watch:
         """
         self.rows.clear()
 
+    def _fall(self) -> bool:
+        if not self._fails():
+            return False
+        self.falls_back = True
+        self.stand_in = usual(self.rows)
+        self.trips += 1
+        return True
+
+    def _recover(self) -> bool:
+        """Believe again, and forget the rows before those that speak for it."""
+        rule = self.rule
+        for rows, seen in self._latest(rule.recover_rows):
+            if seen.z >= rule.recover_z:
+                self.falls_back, self.stand_in = False, None
+                self.rows = deque([*self.rows][-rows:], maxlen=rule.window)
+                return True
+        return False
+
     def _fails(self) -> bool:
         """Whether to fall back now. What cannot be ranked (too few rows, all tied) is no news."""
         rule, level = self.rule, self.level
         for rows, seen in self._latest(rule.shortest_rows):
             is_whole = rows == len(self.rows) and rows >= rule.whole_rows
             allowed = rule.below if is_whole else rule.far_below
-            if seen.z < min(rule.chance_z, level * seen.unit_z - allowed):  # NaN is not
+            if seen.z < min(rule.chance_z, level * seen.full_z - allowed):  # NaN is not
                 return True
-            if is_whole and isfinite(seen.tau):
-                self._taus.append(seen.tau)
+            if is_whole and seen.full_z > 0:
+                self._levels.append(seen.z / seen.full_z)
         return False
-
-    def _recovers(self) -> bool:
-        rule = self.rule
-        return any(seen.z >= rule.recover_z for _, seen in self._latest(rule.recover_rows))
 
     def _latest(self, least: int) -> Iterator[tuple[int, Rank]]:
         """Agreement of the latest 2^k x `shortest_rows` rows, each with their number, then all."""
@@ -193,25 +203,28 @@ def rank_arrays(predicted: Array, tokens: Array, cut: Array) -> Rank:
     n = len(predicted)
     if n < 3:
         return _UNKNOWN
-    a = np.sign(predicted[:, None] - predicted)
+    # Sums of as many as n^2 ones, which a float32 counts exactly below 2^24.
+    exact = np.float32 if n < 4096 else np.float64
+    a: Array = (predicted[:, None] > predicted).astype(exact)
+    a = a - a.T
     # i outlasts j if it has more tokens and j's end is known; at equal counts a cut one is longer.
     ended = ~cut
     more = (tokens[:, None] > tokens) & ended
     more |= (tokens[:, None] == tokens) & cut[:, None] & ended
-    b = more.astype(np.float64)
-    b -= b.T
-    total = float((a * b).sum())
-    aa, bb = float(np.abs(a).sum()), float(np.abs(b).sum())
+    b: Array = more.astype(exact)
+    b = b - b.T
+    total, aa, bb = float(np.vdot(a, b)), float(np.vdot(a, a)), float(np.vdot(b, b))
     if not aa or not bb:
         return _UNKNOWN
-    rows_a = float(np.square(a.sum(1)).sum())
-    rows_b = float(np.square(b.sum(1)).sum())
+    rows_a = float(np.square(a.sum(1, dtype=np.float64)).sum())
+    rows_b = float(np.square(b.sum(1, dtype=np.float64)).sum())
     # Variance of the sum over all pairings of the two scores: Daniels 1944, as in Kendall's book.
     variance = 4 * (rows_a - aa) * (rows_b - bb) / (n * (n - 1) * (n - 2))
     variance += 2 * aa * bb / (n * (n - 1))
-    unit_z = sqrt(aa * bb / variance) if variance > 0 else nan
-    tau = total / sqrt(aa * bb)
-    return Rank(tau, tau * unit_z, unit_z)
+    if not variance > 0:
+        return Rank(total / sqrt(aa * bb), nan, nan)
+    compared = float(np.vdot(np.abs(a), np.abs(b)))
+    return Rank(total / sqrt(aa * bb), total / sqrt(variance), compared / sqrt(variance))
 
 
 def coverage(rows: Sequence[Seen] | deque[Seen], *, censored: bool = True) -> float:
