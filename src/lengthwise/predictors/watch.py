@@ -57,7 +57,8 @@ class Rule:
     latest rows as the delay allows errs least (finite moving average: Guepie, Fillatre and
     Nikiforov 2012), so this is asked of the whole window. Of the latest 8, 16, 32 ... rows only
     what is plain is asked, `far_below`: an order that is reversed, at once. It spends little of the
-    error, as they are many tests: 4.4 deviations are one-sided 5e-6.
+    error, as they are many tests, and rows that finish first in overload are the short ones of both
+    sides, which agree less: 5.5 deviations are one-sided 2e-8.
 
     The level is the upper quartile of the window's `z / full_z` (tau; with ties and cut rows,
     Goodman and Kruskal's gamma) at the latest `memory` tests: windows that went bad are a minority
@@ -74,7 +75,7 @@ class Rule:
     shortest_rows: int = 8
     chance_z: float = 2.5
     below: float = 2.3
-    far_below: float = 4.4
+    far_below: float = 5.5
     least: float = 0.15
     unproven: float = 0.2
     enough: float = 0.25
