@@ -103,3 +103,22 @@ def test_disabled_it_is_stock_vllm(model, settings, ahead):
     settings(disable=1, policy="no such thing")
     scheduler = make_scheduler(LengthwiseScheduler, model, ahead=ahead)
     assert type(scheduler) is (AsyncScheduler if ahead else Scheduler)
+
+
+@pytest.mark.parametrize("policy", ["ssjf", "ssjf-elastic", "srpt", "gittins"])
+def test_no_stated_number_stops_the_engine_or_its_order(model, settings, policy):
+    """Digits without end, in a text that vLLM passes on unread: no length, and no fault."""
+    settings(policy=policy, trust_length_hints=1, predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    endless = "1" + "0" * 400
+    bad = [
+        {"nvext": f'{{"agent_hints": {{"osl": {endless}}}}}'},
+        {"lengthwise_output_tokens": [1e308] * 3, "lengthwise_max_tokens": 1e308},
+    ]
+    for i, extra in enumerate([*bad, {"lengthwise_output_tokens": 2}]):
+        request = Job(id=i, output=20).to_vllm()
+        request.sampling_params.extra_args = extra
+        run.scheduler.add_request(request)
+    run.serve([])
+    assert min(run.first_s, key=run.first_s.get) == "r2"
+    assert not run.scheduler.lengthwise.tally.faults
