@@ -91,8 +91,7 @@ class Order:
         self._step_began_s: float | None = None
         self._standings: dict[int, tuple[float, float, int]] = {}
         if settings.predicts:
-            wanted = self._unpredicted.__contains__
-            self.forecasts = Forecasts(self._load, wanted, self.tally, model=model)
+            self.forecasts = Forecasts(self._load, self.tally, model=model)
         if settings.log_path:
             self.record = Record(
                 Path(settings.log_path),
@@ -123,6 +122,8 @@ class Order:
             return
         self.waiting.discard(request)
         self._live.pop(seat.id, None)
+        if request.request_id in self._unpredicted and self.forecasts is not None:
+            self.forecasts.forget(request.request_id)
         self._unpredicted.discard(request.request_id)
         late = request.request_id in self._late
         self._late.discard(request.request_id)
