@@ -72,18 +72,18 @@ class PolicyMixin:
             serve_metrics(order.tally, settings.metrics_port, model=model, policy=settings.policy)
         LOG.info("lengthwise: %s inside vLLM %s", settings, vllm.__version__)
 
-    def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """Schedule one step of vLLM's, in our order."""
+    def schedule(self, throttle_prefills: bool = False, *args: Any, **kwargs: Any) -> Any:
+        """Schedule one step of vLLM's, in our order; with `throttle_prefills` nobody may join."""
         scheduler: Any = self
         order = self.lengthwise
         try:
             order.begin_step(busy=bool(scheduler.running))
-            if self._displacer is not None:
+            if self._displacer is not None and not throttle_prefills:
                 self._displace(self._displacer)
         except Exception as error:  # noqa: BLE001  # a step goes on whatever happens
             order.tally.fault("before a step", error, "vLLM goes on without it")
         try:
-            output = super().schedule(*args, **kwargs)  # type: ignore[misc]
+            output = super().schedule(throttle_prefills, *args, **kwargs)  # type: ignore[misc]
         finally:
             # Only now, so that nobody is resumed in the step that took it off.
             order.waiting.prepend_requests(self._held)

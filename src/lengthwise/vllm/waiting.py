@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lengthwise.vllm.tally import Tally
 
 #: Statuses in which vLLM may admit whom it pops.
-_RUNNABLE = ("WAITING", "PREEMPTED")
+RUNNABLE = ("WAITING", "PREEMPTED")
 
 
 class RankedWaiting(RequestQueue):
@@ -72,7 +72,7 @@ class RankedWaiting(RequestQueue):
     def pop_request(self) -> Any:
         """Remove and return the request that `peek_request` names."""
         request = self._requests[self._head().id]
-        if request.status.name not in _RUNNABLE or request.num_stale_output_tokens:
+        if request.status.name not in RUNNABLE or request.num_stale_output_tokens:
             self.discard(request)  # vLLM only skips it
         else:
             seat = self._seats.pop(request.request_id)
