@@ -90,9 +90,9 @@ def test_nobody_is_displaced_for_an_adapter_that_has_no_room(full):
 
 
 def test_nobody_is_displaced_in_a_step_that_admits_nobody(full):
-    """vLLM's data-parallel balancing holds prompts back in some steps."""
+    """In some steps the balancing of vLLM's data parallelism holds all prompts back."""
     full.add(Job(id=50, output=5, hint=5))
-    output = full.scheduler.schedule(True)
+    output = full.scheduler.schedule(throttle_prefills=True)
     assert displaced(full) == 0
     full.finish(output, {n: full.scheduler.requests[n] for n in output.num_scheduled_tokens})
     full.step()

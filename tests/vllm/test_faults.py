@@ -11,6 +11,7 @@ import lengthwise.vllm.scheduler
 from lengthwise.errors import ConfigError
 from lengthwise.policies import SJF
 from lengthwise.vllm import LengthwiseScheduler
+from lengthwise.vllm.order import steady_clock
 from tests.vllm.rig import Job, Run, jobs_of, make_scheduler
 
 
@@ -122,3 +123,40 @@ def test_no_stated_number_stops_the_engine_or_its_order(model, settings, policy)
     run.serve([])
     assert min(run.first_s, key=run.first_s.get) == "r2"
     assert not run.scheduler.lengthwise.tally.faults
+
+
+def test_a_sleep_of_the_engine_is_no_slow_step(model, settings):
+    """Paused for an hour, as for new weights: who comes then has no bound of days."""
+    settings(policy="ssjf", trust_length_hints=1, predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    run.add(Job(id=0, output=500, hint=500))
+    for _ in range(200):
+        run.step()
+    run.now += 3600
+    run.step()
+    order = run.scheduler.lengthwise
+    assert order.s_per_token < 0.1
+    for _ in range(100):
+        run.step()
+    assert order.s_per_token == pytest.approx(0.01, rel=0.1)
+
+
+def test_who_waits_ages_on_although_the_wall_clock_was_set_back(model, settings):
+    """The bound of `ssjf` holds by time that passed, whatever arrivals are stamped with."""
+    settings(policy="ssjf:stretch=1", trust_length_hints=1, predictor="none", s_per_token=0.01)
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1), now=10_000.0)
+    run.add(Job(id=0, arrival_s=10_000.0, output=300, hint=300))
+    run.add(Job(id=1, arrival_s=10_000.0, output=300, hint=300))
+    run.step()
+    for i in range(2, 2500):  # a short one a step: never idle
+        run.add(Job(id=i, arrival_s=run.now - 3600.0, output=1, hint=1))
+        run.step()
+    assert run.first_s["r1"] < 10_017.0, "its bound, a stamp's leeway, the queue before it"
+
+
+def test_the_engines_clock_does_not_follow_the_walls(monkeypatch):
+    """Set back or forth, time goes on from where it was."""
+    clock = steady_clock()
+    before = clock()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert before <= clock() < before + 60

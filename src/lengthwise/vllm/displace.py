@@ -67,7 +67,7 @@ class Displacer:
             waiting.prepend_requests(aside)
 
     def _walk(self, scheduler: Any, aside: list[Any]) -> list[Any]:
-        """Walk along those who wait, setting `aside` whom there is room for, and whom not to ask."""
+        """Walk along those who wait; `aside` are put who get room, and who could not use it."""
         waiting = self.order.waiting
         slots, free = self.room(scheduler)
         worst: list[tuple[float, int, Any]] | None = None
