@@ -16,7 +16,8 @@ def test_nothing_set_is_the_default():
     assert read_settings({}) == Settings()
     assert Settings().policy == "ssjf"
     assert Settings().takes_off == "remaining"
-    assert Settings(policy="fcfs").takes_off == "policy"
+    assert Settings(policy="fcfs").takes_off == "last"
+    assert Settings(policy="prompt-sjf").takes_off == "policy"
     assert not Settings(policy="fcfs").predicts
 
 

@@ -64,7 +64,7 @@ class Displacer:
         try:
             return self._walk(scheduler, aside)
         finally:  # also when a policy raised: whoever is set aside is in no queue
-            waiting.prepend_requests(aside)
+            waiting.prepend_requests(reversed(aside))
 
     def _walk(self, scheduler: Any, aside: list[Any]) -> list[Any]:
         """Walk along those who wait; `aside` are put who get room, and who could not use it."""

@@ -86,7 +86,7 @@ class PolicyMixin:
             output = super().schedule(throttle_prefills, *args, **kwargs)  # type: ignore[misc]
         finally:
             # Only now, so that nobody is resumed in the step that took it off.
-            order.waiting.prepend_requests(self._held)
+            order.waiting.prepend_requests(reversed(self._held))
             self._held.clear()
         for started in output.scheduled_new_reqs:
             order.admitted(started.req_id)

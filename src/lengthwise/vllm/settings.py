@@ -98,9 +98,14 @@ class Settings:
 
     @property
     def takes_off(self) -> Victim:
-        """Whom to take off under KV pressure; `auto` goes by lengths if the order does."""
+        """Whom to take off under KV pressure; `auto` goes by lengths if the order does.
+
+        Under `fcfs` it leaves that to the engine, so that each step is the stock engine's.
+        """
         if self.victim != "auto":
             return self.victim
+        if self.policy == "fcfs":
+            return "last"
         return "remaining" if self.system.reads_length else "policy"
 
 
