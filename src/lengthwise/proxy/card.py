@@ -122,6 +122,11 @@ def _split_line(card: dict[str, Any]) -> str:
 
 def _training_lines(card: dict[str, Any]) -> list[str]:
     lines = []
+    if card.get("remembered_prompts"):
+        lines.append(
+            f"- It knows {card['remembered_prompts']:,} prompts again, by their hashes: who has a "
+            "prompt can tell whether it was among them."
+        )
     if "teacher" in card:
         told = card["teacher"]
         lines.append(f"- {told['lessons']:,} more prompts as the model `{told['name']}` says.")
