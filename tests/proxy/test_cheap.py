@@ -193,13 +193,31 @@ def test_what_the_conversation_tells_is_not_credited_to_its_words():
         messages = (Message("user", message.content[::-1]), before, message)
         told.append(replace(row, prompt=Prompt(messages=messages)))
 
-    def weight(rows):
-        """How much longer the line makes a long word's answer, root tokens."""
-        own = cheap.fit(rows).own
-        return own.score(["zorgle"]) - own.score(["quax"])
-
     assert weight(alone) > 3
     assert abs(weight(told)) < 0.2 * weight(alone)
+
+
+def weight(rows):
+    """How much longer the line makes a long word's answer, root tokens."""
+    own = cheap.fit(rows).own
+    return own.score(["zorgle"]) - own.score(["quax"])
+
+
+def test_among_many_rows_words_are_not_credited_with_what_the_surface_tells(monkeypatch):
+    """The longer word stands for longer answers: trees see that, and the line leaves it to them."""
+    rows = answers(600)
+    among_few = weight(rows)
+    monkeypatch.setattr(ngrams, "MANY_ROWS", len(rows))
+    assert abs(weight(rows)) < 0.5 * among_few
+
+
+def test_the_line_is_what_its_artifact_will_hold():
+    """Weights are of half precision from the start, also where lengths are absurd."""
+    bags = ngrams.Bags([["zorgle", "quax"]] * 100 + [["quax"]] * 100)
+    line = ngrams.fit(bags, np.repeat([1e7, -1e7], 100))
+    kept = line.weight.astype(np.float16).astype(np.float64)
+    assert np.all(np.isfinite(kept))
+    assert np.array_equal(kept, line.weight)
 
 
 def test_a_model_from_before_there_were_powers_adds_logs(model, tmp_path):

@@ -52,3 +52,27 @@ def test_importing_it_brings_no_engine():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ({"policy": "srpt", "preemption_limit": [0.5]}, "preemption_limit must be a number"),
+        ({"s_per_token": True}, "s_per_token must be a number"),
+        ({"log_path": 7}, "log_path must be a text"),
+        ({"log_prompts": "please"}, "unknown log_prompts"),
+        ({"policy": None}, "policy must be a text"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_refused_by_name(over, says):
+    """As in a file: said at once, by the name of the setting, and not by what it breaks later."""
+    with pytest.raises(ConfigError, match=says):
+        registration._settings({}, over, has_text=True)
+
+
+def test_an_argument_may_be_a_path_or_a_text(tmp_path):
+    """A log's place, and a number as the environment would have it."""
+    over = {"log_path": tmp_path / "log", "policy": "srpt", "preemption_limit": "0.5"}
+    found = registration._settings({}, {**over, "s_per_token": None}, has_text=True)
+    assert found.log_path == str(tmp_path / "log")
+    assert found.preemption_limit == 0.5

@@ -16,7 +16,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 #: What needs no vLLM runs with the rest, and only there: one of them trains a model.
-WITHOUT = {"test_settings.py", "test_record.py"}
+WITHOUT = {"test_settings.py", "test_record.py", "test_forecasts.py"}
 
 collect_ignore = [] if HAS_VLLM else ["rig.py"]
 

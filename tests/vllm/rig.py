@@ -61,6 +61,8 @@ def make_scheduler(
     reserve_full_isl: bool = True,
     prefix_caching: bool = False,
     ahead: bool = False,
+    vllm_policy: str = "fcfs",
+    rank: int | None = None,
 ) -> Any:
     """Make a real scheduler. `blocks` are usable ones: vLLM keeps one more for itself."""
     model_config = ModelConfig(model=str(model), skip_tokenizer_init=True, dtype="float32")
@@ -71,6 +73,7 @@ def make_scheduler(
         is_encoder_decoder=False,
         scheduler_reserve_full_isl=reserve_full_isl,
         async_scheduling=ahead,
+        policy=vllm_policy,
     )
     cache_config = CacheConfig(block_size=BLOCK, enable_prefix_caching=prefix_caching)
     cache_config.num_gpu_blocks = blocks + 1
@@ -83,6 +86,7 @@ def make_scheduler(
     )
     # VllmConfig settles asynchronous scheduling by platform: say again what this test is about.
     config.scheduler_config.async_scheduling = ahead
+    config.parallel_config.data_parallel_rank_local = rank
     spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=4, head_size=16, dtype=torch.float32)
     return cls(
         vllm_config=config,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+import urllib.request
+from types import SimpleNamespace
+
 import pytest
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 
+import lengthwise.vllm
 import lengthwise.vllm.order
 import lengthwise.vllm.scheduler
+from lengthwise.engines.embedded import free_port
 from lengthwise.errors import ConfigError
 from lengthwise.policies import SJF
-from lengthwise.vllm import LengthwiseScheduler
+from lengthwise.vllm import LengthwiseAsyncScheduler, LengthwiseScheduler
+from lengthwise.vllm.order import steady_clock
 from tests.vllm.rig import Job, Run, jobs_of, make_scheduler
 
 
@@ -98,8 +105,122 @@ def test_an_unknown_version_is_refused_by_name(model, settings, monkeypatch):
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_disabled_it_is_stock_vllm(model, settings, ahead):
-    """LENGTHWISE_DISABLE=1 gives vLLM's own class, whatever else is set."""
+@pytest.mark.parametrize("cls", [LengthwiseScheduler, LengthwiseAsyncScheduler])
+def test_disabled_it_is_stock_vllm(model, settings, cls, ahead):
+    """LENGTHWISE_DISABLE=1 gives vLLM's own class, whatever else is set, whichever was named."""
     settings(disable=1, policy="no such thing")
-    scheduler = make_scheduler(LengthwiseScheduler, model, ahead=ahead)
+    scheduler = make_scheduler(cls, model, ahead=ahead)
     assert type(scheduler) is (AsyncScheduler if ahead else Scheduler)
+
+
+@pytest.fixture
+def strange_vllm(monkeypatch):
+    """A vLLM of another version, in which what we import from lies elsewhere."""
+    monkeypatch.setattr("vllm.__version__", "0.99.1")
+    monkeypatch.setitem(sys.modules, "vllm.v1.core.sched.request_queue", None)
+    monkeypatch.delitem(sys.modules, "lengthwise.vllm.scheduler")
+    monkeypatch.delattr(lengthwise.vllm, "scheduler")
+
+
+def test_a_vllm_with_other_insides_is_refused_by_name_too(settings, strange_vllm):
+    """Not by an import that fails; where the operator insists, that is what he sees."""
+    with pytest.raises(ConfigError, match=r"0\.99\.1.*0\.32.*ALLOW_VLLM_VERSION=0\.99"):
+        _ = lengthwise.vllm.LengthwiseScheduler
+    settings(allow_vllm_version="1")
+    with pytest.raises(ImportError, match="request_queue"):
+        _ = lengthwise.vllm.LengthwiseScheduler
+
+
+def test_a_vllm_with_other_insides_serves_where_we_are_disabled(model, settings, strange_vllm):
+    """LENGTHWISE_DISABLE=1 needs none of them: an upgrade of vLLM has a way back."""
+    settings(disable=1)
+    assert type(make_scheduler(lengthwise.vllm.LengthwiseScheduler, model)) is Scheduler
+
+
+def test_an_option_of_vllms_that_would_be_overruled_is_refused(model, settings):
+    """`--scheduling-policy priority` beside ours: the message says what to set instead."""
+    settings()
+    with pytest.raises(ConfigError, match="LENGTHWISE_POLICY=priority"):
+        make_scheduler(LengthwiseScheduler, model, vllm_policy="priority")
+
+
+def test_engines_that_share_an_environment_have_a_port_each(model, settings):
+    """The side port counts up by data-parallel rank; one that is taken is named; each is freed."""
+    port = free_port()
+    settings(policy="fcfs", metrics_port=port)
+    first = make_scheduler(LengthwiseScheduler, model)
+    second = make_scheduler(LengthwiseScheduler, model, rank=1)
+    with pytest.raises(ConfigError, match=f"metrics_port.*{port + 1}"):
+        make_scheduler(LengthwiseScheduler, model, rank=1)
+    for at in (port, port + 1):
+        with urllib.request.urlopen(f"http://127.0.0.1:{at}/metrics") as page:
+            assert b"lengthwise:request_success_total" in page.read()
+    first.shutdown()
+    second.shutdown()
+    make_scheduler(LengthwiseScheduler, model).shutdown()
+
+
+def test_our_threads_have_a_tokenizer_of_their_own(monkeypatch):
+    """That of vLLM is in use by its own threads, and a fast tokenizer serves one at a time."""
+    shared = SimpleNamespace(all_special_ids=())
+    monkeypatch.setattr("vllm.tokenizers.cached_tokenizer_from_config", lambda config: shared)
+    config = SimpleNamespace(model_config=SimpleNamespace(skip_tokenizer_init=False))
+    load = lengthwise.vllm.scheduler._tokenizer_of(config)
+    assert load() == shared
+    assert load() is not shared
+
+
+@pytest.mark.parametrize("policy", ["ssjf", "ssjf-elastic", "srpt", "gittins"])
+def test_no_stated_number_stops_the_engine_or_its_order(model, settings, policy):
+    """Digits without end, in a text that vLLM passes on unread: no length, and no fault."""
+    settings(policy=policy, trust_length_hints=1, predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    endless = "1" + "0" * 400
+    bad = [
+        {"nvext": f'{{"agent_hints": {{"osl": {endless}}}}}'},
+        {"lengthwise_output_tokens": [1e308] * 3, "lengthwise_max_tokens": 1e308},
+    ]
+    for i, extra in enumerate([*bad, {"lengthwise_output_tokens": 2}]):
+        request = Job(id=i, output=20).to_vllm()
+        request.sampling_params.extra_args = extra
+        run.scheduler.add_request(request)
+    run.serve([])
+    assert min(run.first_s, key=run.first_s.get) == "r2"
+    assert not run.scheduler.lengthwise.tally.faults
+
+
+def test_a_sleep_of_the_engine_is_no_slow_step(model, settings):
+    """Paused for an hour, as for new weights: who comes then has no bound of days."""
+    settings(policy="ssjf", trust_length_hints=1, predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    run.add(Job(id=0, output=500, hint=500))
+    for _ in range(200):
+        run.step()
+    run.now += 3600
+    run.step()
+    order = run.scheduler.lengthwise
+    assert order.s_per_token < 0.1
+    for _ in range(100):
+        run.step()
+    assert order.s_per_token == pytest.approx(0.01, rel=0.1)
+
+
+def test_who_waits_ages_on_although_the_wall_clock_was_set_back(model, settings):
+    """The bound of `ssjf` holds by time that passed, whatever arrivals are stamped with."""
+    settings(policy="ssjf:stretch=1", trust_length_hints=1, predictor="none", s_per_token=0.01)
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1), now=10_000.0)
+    run.add(Job(id=0, arrival_s=10_000.0, output=300, hint=300))
+    run.add(Job(id=1, arrival_s=10_000.0, output=300, hint=300))
+    run.step()
+    for i in range(2, 2500):  # a short one a step: never idle
+        run.add(Job(id=i, arrival_s=run.now - 3600.0, output=1, hint=1))
+        run.step()
+    assert run.first_s["r1"] < 10_017.0, "its bound, a stamp's leeway, the queue before it"
+
+
+def test_the_engines_clock_does_not_follow_the_walls(monkeypatch):
+    """Set back or forth, time goes on from where it was."""
+    clock = steady_clock()
+    before = clock()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert before <= clock() < before + 60

@@ -270,7 +270,7 @@ def test_both_spellings_of_a_stated_length_are_read(extra, lengths):
         {},
         *(
             {"lengthwise_output_tokens": bad}
-            for bad in (0, -1, "9", True, float("inf"), [], [3, 0])
+            for bad in (0, -1, "9", True, float("inf"), 1e308, [], [3, 0], [1e308] * 3)
         ),
         {"lengthwise_output_tokens": [1.0] * 2000},
         *(
@@ -278,6 +278,7 @@ def test_both_spellings_of_a_stated_length_are_read(extra, lengths):
             for bad in (7, "{", "[]", "[" * 4000, "[" * 5000, {"agent_hints": 4}, {}, None)
         ),
         *({"nvext": {"agent_hints": {"osl": bad}}} for bad in (None, "40", -3, float("nan"))),
+        {"nvext": '{"agent_hints": {"osl": 1' + "0" * 400 + "}}"},
         {"nvext": '{"agent_hints": {"osl": 5}' + " " * 5000 + "}"},
     ],
     ids=lambda extra: str(extra)[:50],
@@ -287,3 +288,4 @@ def test_what_is_no_length_is_no_hint(extra):
     assert hinted_prediction(hinting(**extra)) is None
     assert hinted_prediction(SimpleNamespace(sampling_params=None)) is None
     assert hinted_cap(hinting(lengthwise_max_tokens=9.5)) == 10
+    assert hinted_cap(hinting(lengthwise_max_tokens=1e308)) is None

@@ -16,7 +16,8 @@ def test_nothing_set_is_the_default():
     assert read_settings({}) == Settings()
     assert Settings().policy == "ssjf"
     assert Settings().takes_off == "remaining"
-    assert Settings(policy="fcfs").takes_off == "policy"
+    assert Settings(policy="fcfs").takes_off == "last"
+    assert Settings(policy="prompt-sjf").takes_off == "policy"
     assert not Settings(policy="fcfs").predicts
 
 
@@ -48,6 +49,9 @@ def test_the_environment_wins_over_the_file(tmp_path):
         ({"LOG_PROMPTS": "1"}, "needs log_path"),
         ({"LOG_PROMPTS": "some", "LOG_PATH": "x"}, "allowed: 0, 1"),
         ({"PREDICTOR": "/"}, "neither a trained artifact"),
+        ({"POLCY": "sjf"}, "did you mean LENGTHWISE_POLICY"),
+        ({"TRUST_LENGTH_HINT": "1"}, "did you mean LENGTHWISE_TRUST_LENGTH_HINTS"),
+        ({"METRICS_PORT": "9100.5"}, "whole number"),
     ],
 )
 def test_a_wrong_setting_is_refused_at_start(environ, says):
@@ -63,6 +67,32 @@ def test_a_wrong_file_is_refused_at_start(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"wrong\.toml"):
         read_settings({"LENGTHWISE_CONFIG": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("log_path = true", "log_path must be a text, not True"),
+        ("predictor = 7", "predictor must be a text"),
+        ("metrics_port = 9100.7", "metrics_port must be a whole number"),
+        ("metrics_port = true", "metrics_port must be a whole number"),
+        ('policy = "srpt"\npreemption_limit = true', "preemption_limit must be a number"),
+        ("s_per_token = [1]", "s_per_token must be a number"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_at_start(tmp_path, text, says):
+    """TOML has types: what is of another one is not bent until it fits."""
+    path = tmp_path / "lengthwise.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        read_settings({"LENGTHWISE_CONFIG": str(path)})
+
+
+def test_a_variable_of_somebody_elses_is_said_and_passed_over(caplog):
+    """As a cluster sets them for a service of that name; ours are not among those."""
+    environ = {"LENGTHWISE_SERVICE_HOST": "10.0.0.1", "LENGTHWISE_PORT": "tcp://10.0.0.1:80"}
+    assert read_settings({**environ, "LENGTHWISE_DISABLE": "0"}) == Settings()
+    assert "not read: PORT, SERVICE_HOST" in caplog.text
 
 
 def test_switches_are_read_strictly():

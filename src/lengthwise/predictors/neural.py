@@ -17,7 +17,8 @@ import numpy as np
 from lengthwise.errors import ArtifactError
 from lengthwise.predictors import artifact, encoder, tuned
 from lengthwise.predictors.encoder import MAX_TOKENS, MIN_TOKENS, Encoder, Window
-from lengthwise.predictors.tuned import STATED, Tuned, around, features, scale_of
+from lengthwise.predictors.stack import around
+from lengthwise.predictors.tuned import STATED, Tuned, features, scale_of
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.core.prediction import Prediction
 from lengthwise.errors import ArtifactError
 from lengthwise.predictors import artifact, stack
 from lengthwise.predictors.beside import Beside
@@ -25,7 +24,7 @@ from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
 from lengthwise.predictors.recall import NO_KEY, Recall, key_of
-from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend, hashed
+from lengthwise.predictors.stack import MAX_LOG, NGrams, Stack, around, blend, hashed
 from lengthwise.predictors.trees import Trees
 from lengthwise.predictors.tuned_check import fits_together
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
     from pathlib import Path
 
+    from lengthwise.core.prediction import Prediction
     from lengthwise.predictors.base import Message, Prompt
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -100,8 +100,8 @@ def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
         1.0 if last.rstrip()[-1:] in '.!?)}>`:"' else 0.0,
         float(last.count("```")),
         float(last.count("\n")),
-        len(mine & set(last.lower().split())) / (len(mine) or 1),
-        len(mine & set(before.lower().split())) / (len(mine) or 1),
+        len(mine.intersection(last.lower().split())) / (len(mine) or 1),
+        len(mine.intersection(before.lower().split())) / (len(mine) or 1),
     ]
 
 
@@ -154,19 +154,6 @@ class Tuned:
         return float(np.interp(raw, self.knots_at, self.knots))
 
 
-def around(middle: float, spread_at: Array, spread: Array, scale: float) -> Prediction:
-    """Lay the atoms around a log-length; the spread is linear between its levels.
-
-    Shapes: spread_at (levels,), rising; spread (levels, atoms).
-    """
-    middle = min(max(middle, MIN_LOG), MAX_LOG)
-    at = np.interp(middle, spread_at, np.arange(len(spread_at)))
-    below = int(at)
-    above = min(below + 1, len(spread_at) - 1)
-    here = spread[below] + (at - below) * (spread[above] - spread[below])
-    return Prediction(tuple(np.exp(np.clip(middle + scale * here, MIN_LOG, MAX_LOG)).tolist()))
-
-
 #: Spread of what a prompt states with full confidence, of the usual one. The quantiles are taken of
 #: errors in this scale, so that it moves spread between prompts and leaves coverage as it is.
 STATED_SPREAD = 0.4
@@ -204,7 +191,7 @@ def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
         "spread": tuned.spread.astype("<f8"),
     }
     if tuned.own is not None:
-        arrays["own_weight"] = tuned.own.weight.astype(np.float32)
+        arrays["own_weight"] = tuned.own.weight.astype(np.float16)
         arrays["own_idf"] = np.sqrt(tuned.own.idf_squared).astype(np.float16)
     if tuned.beside is not None:
         arrays |= tuned.beside.arrays()

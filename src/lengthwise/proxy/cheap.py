@@ -6,7 +6,7 @@ knots and the spread are made of those predictions: they say what to expect of a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from lengthwise.proxy.answers import Answer
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_P = ParamSpec("_P")
 
 MIN_ROWS = 20
 CENSOR_ROUNDS = 2
@@ -65,33 +66,6 @@ class Fitted(NamedTuple):
     level: Array
 
 
-def fit(
-    rows: Sequence[Answer],
-    *,
-    objective: Objective = "regression",
-    with_text: bool = True,
-    seed: int = 0,
-    base: Stack | None = None,
-    lessons: Sequence[Lesson] = (),
-    on_step: Callable[[str], None] = lambda _: None,
-) -> Tuned:
-    """Fit a model, from the shipped one or from `base`.
-
-    `with_text` False reads the conversation's history and sizes only. `lessons` of a teacher are
-    fitted to as rows are; lengths and spread are the rows' alone. Raises BadInputError where
-    nothing can be learnt, ConfigError for an unknown objective, MissingExtraError without lightgbm.
-    """
-    return fit_to(
-        rows,
-        objective=objective,
-        with_text=with_text,
-        seed=seed,
-        base=base,
-        lessons=lessons,
-        on_step=on_step,
-    ).model
-
-
 def fit_to(
     rows: Sequence[Answer],
     *,
@@ -102,7 +76,12 @@ def fit_to(
     lessons: Sequence[Lesson] = (),
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
-    """Fit as `fit` does; return also what was fitted to."""
+    """Fit a model, from the shipped one or from `base`; return also what it was fitted to.
+
+    `with_text` False reads the conversation's history and sizes only. `lessons` of a teacher are
+    fitted to as rows are; lengths and spread are the rows' alone. Raises BadInputError where
+    nothing can be learnt, ConfigError for an unknown objective, MissingExtraError without lightgbm.
+    """
     if objective not in OBJECTIVES:
         raise ConfigError.unknown("objective", objective, OBJECTIVES)
     check_lengths(rows)
@@ -111,6 +90,17 @@ def fit_to(
     levels, level = model_levels(rows)
     table = table_of(rows, lessons, base, level, seed)
     return _fit(table, base, objective, levels, with_text=with_text, seed=seed, on_step=on_step)
+
+
+def _model_alone(fitting: Callable[_P, Fitted]) -> Callable[_P, Tuned]:
+    def fit(*args: _P.args, **options: _P.kwargs) -> Tuned:
+        return fitting(*args, **options).model
+
+    return fit
+
+
+#: As `fit_to`, and the model alone.
+fit = _model_alone(fit_to)
 
 
 def fit_features(
@@ -226,8 +216,8 @@ def _check(whole: Sequence[float], rows: int) -> None:
 def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Array, NGrams | None]:
     """Set the n-gram column by lines that have not seen the row's fold; also the line of all.
 
-    The line is fitted to what trees on the conversation's history leave unsaid: words of it would
-    else be credited with what the history tells.
+    The line is fitted to what trees without it leave unsaid: words would else be credited with what
+    the history tells. Of few rows, trees on all features take from the line what it says better.
     """
     x = table.x.copy()
     x[:, OWN] = 0.0
@@ -239,10 +229,11 @@ def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Ar
         return x, None
     scale = line_of(x[table.real, SHIPPED], y[table.real], "regression")
     rest = _aim(y, POWER) - _raised(scale[0] + scale[1] * x[:, SHIPPED], POWER)
-    past = np.zeros_like(x)
-    past[:, HISTORY] = x[:, HISTORY]
-    if np.ptp(past, axis=0).any():
-        rest -= _out_of_fold(past, rest, table, "regression", seed)
+    told = x.copy()
+    if len(y) < ngrams.MANY_ROWS:
+        told[:, np.setdiff1d(np.arange(COUNT), HISTORY)] = 0.0
+    if np.ptp(told, axis=0).any():
+        rest -= _out_of_fold(told, rest, table, "regression", seed)
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
         outside = np.flatnonzero(table.fold == k)

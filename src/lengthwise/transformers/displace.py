@@ -36,6 +36,10 @@ class CacheDisplacer(Displacer):
         slots = scheduler.max_requests_per_batch - len(scheduler.active_requests)
         return slots, free if free >= margin else free - margin
 
+    def can_join(self, scheduler: Any, head: Any) -> bool:  # noqa: ARG002  # the seam's signature
+        """Nobody who waits here waits for anything but room."""
+        return True
+
     def need(self, scheduler: Any, head: Any) -> float:
         """Bytes of cache for what is to be computed of a head; without end if the step is full."""
         if self._tokens < 1:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lengthwise.errors import ConfigError, MissingExtraError
 from lengthwise.systems import find_system
 from lengthwise.transformers.plan import Plan
-from lengthwise.vllm.settings import PREFIX, Settings, is_set, read_settings
+from lengthwise.vllm.settings import PREFIX, Settings, is_set, read_settings, typed
 from lengthwise.vllm.version import check_version
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def _settings(environ: Mapping[str, str], over: dict[str, Any], *, has_text: boo
     for name in over:
         if name not in known:
             raise ConfigError.unknown("setting", name, known)
+    over = {name: _typed(name, value) for name, value in over.items()}
     # Whoever states lengths here calls us from Python: that is the operator.
     found = replace(read_settings(environ), **over, trust_length_hints=True)
     find_system(found.policy, carried=())
@@ -106,3 +107,10 @@ def _settings(environ: Mapping[str, str], over: dict[str, Any], *, has_text: boo
             "register() the tokenizer, or predictor='none' to go by given lengths alone"
         )
     return found
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Take a path for a text, and no measured time per token for none."""
+    if value is None and name == "s_per_token":
+        return None
+    return typed(name, os.fspath(value) if isinstance(value, os.PathLike) else value)

@@ -142,7 +142,7 @@ class PolicyMixin:
             found = super().schedule_batch(*args, **kwargs)  # type: ignore[misc]
         finally:
             # Only now, so that nobody is resumed in the step that took it off.
-            order.waiting.prepend_requests(self._aside)
+            order.waiting.prepend_requests(reversed(self._aside))
             self._aside.clear()
         self._again = found[0] is None  # the cache is full: somebody is offloaded, and once more
         if self._sorts and self.starved_requests:

@@ -14,9 +14,19 @@ __all__ = ["LengthwiseAsyncScheduler", "LengthwiseScheduler"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import vLLM's scheduler only when one of our classes is asked for."""
+    """Import vLLM's scheduler only when one of our classes is asked for.
+
+    A vLLM whose insides lie elsewhere is refused by version, too; switched off, it is served.
+    """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from lengthwise.vllm import scheduler  # noqa: PLC0415  # vLLM brings itself
+    try:
+        from lengthwise.vllm import scheduler  # noqa: PLC0415  # vLLM brings itself
+    except ImportError:
+        from lengthwise.vllm import stock, version  # noqa: PLC0415
 
+        if stock.is_off():
+            return stock.stock_scheduler
+        version.check_vllm()
+        raise
     return getattr(scheduler, name)

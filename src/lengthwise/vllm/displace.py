@@ -12,11 +12,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.core.policy import Falls
+from lengthwise.vllm.waiting import RUNNABLE
 
 if TYPE_CHECKING:
     from lengthwise.core.prediction import Prediction
     from lengthwise.core.request import Request
     from lengthwise.vllm.order import Order
+
+#: So many heads at most are looked past in a step because they could not join however much is free.
+MOST_PASSED = 64
 
 
 class _Standing:
@@ -56,12 +60,27 @@ class Displacer:
         self._tokens_a_step = 1 + scheduler.num_spec_tokens
         if not len(waiting) or not scheduler.running or not waiting.policy.preempts:
             return []  # the last: a policy that raised was replaced by one that displaces nobody
+        aside: list[Any] = []
+        try:
+            return self._walk(scheduler, aside)
+        finally:  # also when a policy raised: whoever is set aside is in no queue
+            waiting.prepend_requests(reversed(aside))
+
+    def _walk(self, scheduler: Any, aside: list[Any]) -> list[Any]:
+        """Walk along those who wait; `aside` are put who get room, and who could not use it."""
+        waiting = self.order.waiting
         slots, free = self.room(scheduler)
         worst: list[tuple[float, int, Any]] | None = None
         chosen: list[Any] = []
-        aside: list[Any] = []
+        passed = 0
         while len(waiting):
             head = waiting.peek_request()
+            if not self.can_join(scheduler, head):
+                if passed == MOST_PASSED:
+                    break
+                passed += 1
+                aside.append(waiting.set_aside())
+                continue
             need = self.need(scheduler, head)
             key = waiting.key_of(self.order.seat_of(head))[0]
             victims: list[Any] = []
@@ -80,7 +99,6 @@ class Displacer:
             free -= need
             chosen += victims
             aside.append(waiting.set_aside())
-        waiting.prepend_requests(aside)
         return chosen
 
     # --- what is vLLM's: another host counts in its own way ------------------------------------
@@ -90,6 +108,23 @@ class Displacer:
         slots = scheduler.max_num_active_reqs - len(scheduler.running)
         free = scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
         return slots - scheduler.num_waiting_for_streaming_input, free
+
+    def can_join(self, scheduler: Any, head: Any) -> bool:
+        """Whether vLLM would let this one run now if there were room; else it only skips it."""
+        if head.status.name == "WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR":
+            told = head.structured_output_request
+            grammar = None if told is None else told.grammar
+            if grammar is None or isinstance(grammar, Exception):
+                return False
+        elif head.status.name not in RUNNABLE:
+            return False
+        if head.num_stale_output_tokens and not head.drop_stale_output:
+            return False
+        if scheduler.lora_config is None or head.lora_request is None:
+            return True
+        loras = {one.lora_request.lora_int_id for one in scheduler.running if one.lora_request}
+        wanted = head.lora_request.lora_int_id
+        return wanted in loras or len(loras) < scheduler.lora_config.max_loras
 
     def need(self, scheduler: Any, head: Any) -> float:
         """KV blocks that a waiting request needs to join; asked once for each head, in order."""

@@ -21,15 +21,17 @@ NVEXT: Final = "nvext"
 #: A list or text beyond this is no hint: it is read on the way into the queue.
 MOST_ATOMS: Final = 1000
 MOST_CHARACTERS: Final = 4096
+#: Nor is a larger number one: no answer is that long, and what is beyond floats stops an engine.
+MOST_TOKENS: Final = 10**9
 
 
 def hinted_prediction(request: Any) -> Prediction | None:
-    """Return the stated length; None if there is none or it is not positive and finite."""
+    """Return the stated length; None if there is none, or it is no number in (0, MOST_TOKENS]."""
     stated = _stated(request, OUTPUT_TOKENS)
     if stated is None:
         stated = _osl(_stated(request, NVEXT))
     lengths = stated if isinstance(stated, list) else [stated]
-    if not 0 < len(lengths) <= MOST_ATOMS or not all(_positive(length) for length in lengths):
+    if not 0 < len(lengths) <= MOST_ATOMS or not all(_is_length(length) for length in lengths):
         return None
     return Prediction.of(lengths)
 
@@ -37,7 +39,7 @@ def hinted_prediction(request: Any) -> Prediction | None:
 def hinted_cap(request: Any) -> int | None:
     """Return the stated cap, or None."""
     stated = _stated(request, MAX_TOKENS)
-    return math.ceil(stated) if _positive(stated) else None
+    return math.ceil(stated) if _is_length(stated) else None
 
 
 def _stated(request: Any, name: str) -> Any:
@@ -56,6 +58,6 @@ def _osl(nvext: Any) -> Any:
     return hints.get("osl") if isinstance(hints, dict) else None
 
 
-def _positive(value: Any) -> bool:
+def _is_length(value: Any) -> bool:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and 0 < value < math.inf
+    return number and 0 < value <= MOST_TOKENS

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 FIRST_GUESS_TOKENS = 256.0
 _SPEED_MEMORY = 0.05
 _LENGTH_MEMORY = 0.02
+#: A step counts for this at most, or for eight usual ones: an engine may have slept before it.
+LONGEST_STEP_S = 1.0
+#: A request is this long on its way to the scheduler at most; a stamp before that is the wall
+#: clock's, which was set meanwhile.
+MOST_ON_THE_WAY_S = 10.0
+
+
+def steady_clock() -> Callable[[], float]:
+    """Make a clock of Unix time that never jumps: the wall's time of now, and what passes since."""
+    began_s = time.time() - time.monotonic()
+    return lambda: began_s + time.monotonic()
 
 
 class Standing:
@@ -59,8 +70,8 @@ class Standing:
 class Order:
     """Seats (what a policy sees of a request) and the waiting queue that goes by them.
 
-    `tokenizer` makes vLLM's tokenizer, on the predictor's thread; it may raise. `clock` must agree
-    with the requests' arrival times, seconds.
+    `tokenizer` makes vLLM's tokenizer, on the predictor's thread; it may raise. `clock` is of the
+    requests' arrival times, seconds, but never jumps.
     """
 
     def __init__(
@@ -69,11 +80,11 @@ class Order:
         tokenizer: Callable[[], Any],
         *,
         model: str = "",
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self.settings = settings
         self.model = model
-        self.clock = clock
+        self.clock = clock or steady_clock()
         self.tally = Tally()
         self.s_per_token = settings.s_per_token or DEFAULT_S_PER_TOKEN
         self.mean_tokens = FIRST_GUESS_TOKENS
@@ -91,8 +102,7 @@ class Order:
         self._step_began_s: float | None = None
         self._standings: dict[int, tuple[float, float, int]] = {}
         if settings.predicts:
-            wanted = self._unpredicted.__contains__
-            self.forecasts = Forecasts(self._load, wanted, self.tally, model=model)
+            self.forecasts = Forecasts(self._load, self.tally, model=model)
         if settings.log_path:
             self.record = Record(
                 Path(settings.log_path),
@@ -123,6 +133,8 @@ class Order:
             return
         self.waiting.discard(request)
         self._live.pop(seat.id, None)
+        if request.request_id in self._unpredicted and self.forecasts is not None:
+            self.forecasts.forget(request.request_id)
         self._unpredicted.discard(request.request_id)
         late = request.request_id in self._late
         self._late.discard(request.request_id)
@@ -149,7 +161,8 @@ class Order:
         """Let time stand at now, and take over what was predicted since. `busy`: somebody runs."""
         now = self.clock()
         if busy and self._step_began_s is not None and self.settings.s_per_token is None:
-            lasted_s = max(now - self._step_began_s, 1e-6)
+            most_s = max(LONGEST_STEP_S, 8 * self.s_per_token)
+            lasted_s = min(max(now - self._step_began_s, 1e-6), most_s)
             self.s_per_token += _SPEED_MEMORY * (lasted_s - self.s_per_token)
         self._step_began_s = now if busy else None
         self._standings.clear()
@@ -206,7 +219,8 @@ class Order:
     def _seat(self, request: Any) -> Request:
         """Seat a newcomer. Arrivals never descend, so that FCFS is the order vLLM was told in."""
         now = self.clock()
-        arrival_s = max(self._latest_arrival_s, min(request.arrival_time, now))
+        came_s = min(max(request.arrival_time, now - MOST_ON_THE_WAY_S), now)
+        arrival_s = max(self._latest_arrival_s, came_s)
         self._latest_arrival_s = arrival_s
         self.waiting.now = max(self.waiting.now, now)
         trusted = self.settings.trust_length_hints

@@ -7,6 +7,7 @@ for, the displacement of running work before a step. Every override passes on wh
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,14 @@ from vllm.v1.request import RequestStatus
 import vllm
 from lengthwise.core.admission import ADMISSION
 from lengthwise.core.events import Outcome
+from lengthwise.errors import ConfigError
 from lengthwise.vllm.displace import Displacer
 from lengthwise.vllm.gate import Gate
 from lengthwise.vllm.order import Order
-from lengthwise.vllm.settings import PREFIX, is_set, read_settings
+from lengthwise.vllm.settings import read_settings
+from lengthwise.vllm.stock import config_of, is_off, stock_scheduler
 from lengthwise.vllm.tally import LOG, serve_metrics
-from lengthwise.vllm.version import check_version
+from lengthwise.vllm.version import check_vllm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,14 +46,20 @@ _OUTCOMES = {
 class PolicyMixin:
     """Puts `self.lengthwise` (an `Order`) beside a vLLM scheduler and asks it.
 
-    Raises ConfigError at start for an unknown vLLM version or a wrong setting; never later.
+    Raises ConfigError at start for an unknown vLLM version or a wrong setting; never later. With
+    LENGTHWISE_DISABLE=1 what is made is vLLM's own scheduler, untouched.
     """
 
     lengthwise: Order
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Make ours, or vLLM's own."""
+        return stock_scheduler(*args, **kwargs) if is_off() else super().__new__(cls)
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        check_version(vllm.__version__, allowed=os.environ.get(PREFIX + "ALLOW_VLLM_VERSION"))
+        check_vllm()
         settings = read_settings(os.environ)
+        _refuse_conflicts(config_of(args, kwargs))
         super().__init__(*args, **kwargs)
         scheduler: Any = self
         config = scheduler.vllm_config
@@ -66,27 +75,32 @@ class PolicyMixin:
             Displacer(order, settings.preemption_limit) if settings.preemption_limit else None
         )
         self._held: list[Any] = []
+        self._close_metrics: Callable[[], None] = lambda: None
         if rule := ADMISSION[settings.admission]:
             order.waiting.gate = Gate(rule(), scheduler, order.seat_of, order.rule_raised)
         if settings.metrics_port:
-            serve_metrics(order.tally, settings.metrics_port, model=model, policy=settings.policy)
+            # Engines of one machine, as data parallelism makes them, share an environment.
+            port = settings.metrics_port + (config.parallel_config.data_parallel_rank_local or 0)
+            self._close_metrics = serve_metrics(
+                order.tally, port, model=model, policy=settings.policy
+            )
         LOG.info("lengthwise: %s inside vLLM %s", settings, vllm.__version__)
 
-    def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """Schedule one step of vLLM's, in our order."""
+    def schedule(self, throttle_prefills: bool = False, *args: Any, **kwargs: Any) -> Any:
+        """Schedule one step of vLLM's, in our order; with `throttle_prefills` nobody may join."""
         scheduler: Any = self
         order = self.lengthwise
         try:
             order.begin_step(busy=bool(scheduler.running))
-            if self._displacer is not None:
+            if self._displacer is not None and not throttle_prefills:
                 self._displace(self._displacer)
         except Exception as error:  # noqa: BLE001  # a step goes on whatever happens
             order.tally.fault("before a step", error, "vLLM goes on without it")
         try:
-            output = super().schedule(*args, **kwargs)  # type: ignore[misc]
+            output = super().schedule(throttle_prefills, *args, **kwargs)  # type: ignore[misc]
         finally:
             # Only now, so that nobody is resumed in the step that took it off.
-            order.waiting.prepend_requests(self._held)
+            order.waiting.prepend_requests(reversed(self._held))
             self._held.clear()
         for started in output.scheduled_new_reqs:
             order.admitted(started.req_id)
@@ -101,7 +115,8 @@ class PolicyMixin:
         return super()._free_request(request, *args, **kwargs)  # type: ignore[misc]
 
     def shutdown(self, *args: Any, **kwargs: Any) -> Any:
-        """End the predictor's thread with the scheduler."""
+        """End our threads with the scheduler."""
+        self._close_metrics()
         self.lengthwise.close()
         return super().shutdown(*args, **kwargs)  # type: ignore[misc]
 
@@ -127,20 +142,28 @@ class LengthwiseAsyncScheduler(PolicyMixin, AsyncScheduler):  # type: ignore[mis
 
 
 class LengthwiseScheduler(PolicyMixin, Scheduler):  # type: ignore[misc]
-    """What `--scheduler-cls` names. Becomes the asynchronous class where the engine is one.
-
-    With LENGTHWISE_DISABLE=1 it is vLLM's own scheduler, untouched.
-    """
+    """What `--scheduler-cls` names. Becomes the asynchronous class where the engine is one."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Choose by vLLM's configuration, which is its first argument."""
-        config = kwargs.get("vllm_config", args[0] if args else None)
-        ahead = bool(config is not None and config.scheduler_config.async_scheduling)
-        if is_set(os.environ, "DISABLE"):
-            return (AsyncScheduler if ahead else Scheduler)(*args, **kwargs)
-        if ahead:
+        """Choose by vLLM's configuration."""
+        config = config_of(args, kwargs)
+        if config is not None and config.scheduler_config.async_scheduling and not is_off():
             return LengthwiseAsyncScheduler(*args, **kwargs)
-        return super().__new__(cls)
+        return super().__new__(cls, *args, **kwargs)
+
+
+def _refuse_conflicts(config: Any) -> None:
+    """Raise ConfigError for options of vLLM that ours would silently overrule."""
+    if config.scheduler_config.policy != "fcfs":
+        raise ConfigError(
+            f"--scheduling-policy {config.scheduler_config.policy} has no say beside "
+            "--scheduler-cls lengthwise.vllm.LengthwiseScheduler: leave it out "
+            "(LENGTHWISE_POLICY=priority is that order)"
+        )
+    if getattr(config, "diffusion_config", None) is not None:
+        raise ConfigError(
+            "diffusion models have a scheduler of their own in vLLM: leave out --scheduler-cls"
+        )
 
 
 def _model_name(served: Any) -> str:
@@ -156,6 +179,7 @@ def _tokenizer_of(config: Any) -> Callable[[], Any]:
 
         if config.model_config.skip_tokenizer_init:
             raise LookupError("vLLM runs without a tokenizer (--skip-tokenizer-init)")
-        return cached_tokenizer_from_config(config.model_config)
+        # vLLM's own is in use beside us, and a fast tokenizer serves one thread at a time.
+        return copy.deepcopy(cached_tokenizer_from_config(config.model_config))
 
     return load

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import tomllib
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ from lengthwise.errors import ConfigError
 from lengthwise.predictors.names import Told, parse
 from lengthwise.systems import System, find_system
 from lengthwise.vllm.following import holds_models
+from lengthwise.vllm.tally import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +23,10 @@ PREFIX = "LENGTHWISE_"
 Victim = Literal["auto", "policy", "remaining", "last"]
 #: What a vLLM request carries beside its text that an order may need.
 CARRIED = ("priority",)
+#: Variables that are read elsewhere than into `Settings`.
+_OTHERS = ("CONFIG", "DISABLE", "ALLOW_VLLM_VERSION", "ALLOW_TRANSFORMERS_VERSION")
+#: As alike is a slip of the fingers. Less: a cluster may set LENGTHWISE_PORT for a service.
+_SLIP = 0.8
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -98,15 +104,24 @@ class Settings:
 
     @property
     def takes_off(self) -> Victim:
-        """Whom to take off under KV pressure; `auto` goes by lengths if the order does."""
+        """Whom to take off under KV pressure; `auto` goes by lengths if the order does.
+
+        Under `fcfs` it leaves that to the engine, so that each step is the stock engine's.
+        """
         if self.victim != "auto":
             return self.victim
+        if self.policy == "fcfs":
+            return "last"
         return "remaining" if self.system.reads_length else "policy"
 
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
-    """Read file and environment. Raises ConfigError naming the setting."""
+    """Read file and environment. Raises ConfigError naming the setting.
+
+    A variable that is almost ours is an error as well; of what is less alike there is a warning.
+    """
     known = {field.name for field in fields(Settings)}
+    _refuse_slips(environ, {*(field.upper() for field in known), *_OTHERS})
     values: dict[str, Any] = {}
     path = environ.get(PREFIX + "CONFIG")
     if path:
@@ -119,7 +134,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         text = environ.get(PREFIX + field.upper())
         if text:
             values[field] = text
-    return Settings(**{field: _typed(field, value) for field, value in values.items()})
+    return Settings(**{field: typed(field, value) for field, value in values.items()})
 
 
 def is_set(environ: Mapping[str, str], name: str) -> bool:
@@ -136,15 +151,38 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {error}") from None
 
 
-def _typed(field: str, value: Any) -> Any:
+def _refuse_slips(environ: Mapping[str, str], known: set[str]) -> None:
+    strange = [
+        name.removeprefix(PREFIX)
+        for name in environ
+        if name.startswith(PREFIX) and name.removeprefix(PREFIX) not in known
+    ]
+    for name in strange:
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=_SLIP):
+            raise ConfigError(f"there is no {PREFIX}{name}; did you mean {PREFIX}{near[0]}?")
+    if strange:
+        LOG.warning("lengthwise: not ours, and not read: %s", ", ".join(sorted(strange)))
+
+
+def typed(field: str, value: Any) -> Any:
+    """Make what a file or a caller gave into what `Settings` holds. Raises ConfigError."""
     if field in ("trust_length_hints", "log_prompts"):
         return _flag(field, value)
     if field not in ("preemption_limit", "s_per_token", "metrics_port"):
-        return str(value)
-    try:
-        return int(value) if field == "metrics_port" else float(value)
-    except (TypeError, ValueError):
-        raise ConfigError(f"{field} must be a number, not {value!r}") from None
+        if not isinstance(value, str):
+            raise ConfigError(f"{field} must be a text, not {value!r}")
+        return value
+    whole = field == "metrics_port"
+    if isinstance(value, str):
+        try:
+            return int(value) if whole else float(value)
+        except ValueError:
+            value = repr(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        return value if whole else float(value)
+    elif isinstance(value, float) and not whole:
+        return value
+    raise ConfigError(f"{field} must be a {'whole ' if whole else ''}number, not {value}")
 
 
 def _flag(name: str, value: Any) -> bool:

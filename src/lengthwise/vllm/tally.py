@@ -10,6 +10,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from lengthwise.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -56,7 +58,7 @@ class _Collector:
             ("faults", "Exceptions that the plug-in caught", "where", tally.faults),
         ):
             family = CounterMetricFamily(f"lengthwise:{name}", text, labels=[*names, label])
-            for key, count in sorted(counts.items()):
+            for key, count in sorted(dict(counts).items()):  # a step may count meanwhile
                 family.add_metric([*values, key], count)
             yield family
         for name, text, count in (
@@ -71,10 +73,23 @@ class _Collector:
             yield family
 
 
-def serve_metrics(tally: Tally, port: int, *, model: str, policy: str) -> None:
-    """Show the tally at http://127.0.0.1:PORT/metrics."""
+def serve_metrics(tally: Tally, port: int, *, model: str, policy: str) -> Callable[[], None]:
+    """Show the tally at http://127.0.0.1:PORT/metrics; returns what ends that.
+
+    Raises ConfigError if the port cannot be had.
+    """
     from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
 
     registry = CollectorRegistry()
     registry.register(_Collector(tally, {"model_name": model, "policy": policy}))
-    start_http_server(port, addr="127.0.0.1", registry=registry)
+    try:
+        server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"metrics_port: 127.0.0.1:{port} cannot be had: {error}") from None
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return close

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 
 from lengthwise.errors import ConfigError
@@ -27,3 +29,9 @@ def check_version(
         f"the same set LENGTHWISE_ALLOW_{engine.upper()}_VERSION={series}; LENGTHWISE_DISABLE=1 "
         f"gives {engine}'s own scheduler"
     )
+
+
+def check_vllm() -> None:
+    """Refuse this vLLM if it was never tested. Raises ConfigError."""
+    found = importlib.import_module("vllm").__version__
+    check_version(found, allowed=os.environ.get("LENGTHWISE_ALLOW_VLLM_VERSION"))

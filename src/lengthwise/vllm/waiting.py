@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from lengthwise.core.policy import Policy, RankedQueue
+from lengthwise.core.policy import Policy, RankedQueue, Rekey
 from lengthwise.policies import FCFS
 
 try:
@@ -20,7 +20,39 @@ if TYPE_CHECKING:
     from lengthwise.vllm.tally import Tally
 
 #: Statuses in which vLLM may admit whom it pops.
-_RUNNABLE = ("WAITING", "PREEMPTED")
+RUNNABLE = ("WAITING", "PREEMPTED")
+
+
+class InTurn:
+    """First come, first served as vLLM has it: whom it puts in front stands in front.
+
+    That is not the order of arrival where somebody was held up, by a grammar or for want of an
+    adapter, and then taken off. Who is in no queue has the key of `FCFS`.
+    """
+
+    name: ClassVar[str] = FCFS.name
+    rekey: ClassVar[Rekey] = Rekey.NEVER
+    preempts: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        self._turns: dict[int, int] = {}
+        self._first = self._last = 0
+
+    def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
+        """Turn, or arrival, seconds."""
+        return self._turns.get(request.id, request.arrival_s)
+
+    def enter(self, request: Request, *, in_front: bool) -> None:
+        """Give a request its turn, before it is queued."""
+        if in_front:
+            self._first -= 1
+        else:
+            self._last += 1
+        self._turns[request.id] = self._first if in_front else self._last
+
+    def leave(self, request: Request) -> None:
+        """Forget the turn of a request that is queued no more."""
+        del self._turns[request.id]
 
 
 class RankedWaiting(RequestQueue):
@@ -37,7 +69,8 @@ class RankedWaiting(RequestQueue):
         self.gate: Gate | None = None
         self._seat_of = seat_of
         self._tally = tally
-        self._ranked = RankedQueue(policy)
+        self._turns = InTurn() if isinstance(policy, FCFS) else None
+        self._ranked = RankedQueue(policy if self._turns is None else self._turns)
         self._requests: dict[int, Any] = {}
         self._seats: dict[str, Request] = {}
 
@@ -57,9 +90,14 @@ class RankedWaiting(RequestQueue):
 
     def add_request(self, request: Any) -> None:
         """Let a request wait."""
+        self._enter(request, in_front=False)
+
+    def _enter(self, request: Any, *, in_front: bool) -> None:
         seat = self._seat_of(request)
         self._requests[seat.id] = request
         self._seats[request.request_id] = seat
+        if self._turns is not None:
+            self._turns.enter(seat, in_front=in_front)
         try:
             self._ranked.push(seat, self.now)
         except Exception as error:  # noqa: BLE001  # a policy may raise anything
@@ -72,12 +110,12 @@ class RankedWaiting(RequestQueue):
     def pop_request(self) -> Any:
         """Remove and return the request that `peek_request` names."""
         request = self._requests[self._head().id]
-        if request.status.name not in _RUNNABLE or request.num_stale_output_tokens:
+        if request.status.name not in RUNNABLE or request.num_stale_output_tokens:
             self.discard(request)  # vLLM only skips it
         else:
             seat = self._seats.pop(request.request_id)
             self._ranked.take(seat.id, self.now)
-            del self._requests[seat.id]
+            self._leave(seat)
             if self.gate is not None:
                 self.gate.changed()
         return request
@@ -89,15 +127,15 @@ class RankedWaiting(RequestQueue):
         return request
 
     def prepend_request(self, request: Any) -> None:
-        """Let a preempted or skipped request wait again, at its rank: vLLM's front is not ours."""
-        self.add_request(request)
+        """Let a preempted or skipped request wait again, at its rank; in front if none has one."""
+        self._enter(request, in_front=True)
         if self.gate is not None:
             self.gate.changed()
 
     def prepend_requests(self, requests: Iterable[Any]) -> None:
-        """Let all of them wait again."""
+        """Let all of them wait again; as in vLLM, the last of them comes to stand first."""
         for request in requests:
-            self.add_request(request)
+            self._enter(request, in_front=True)
 
     def remove_request(self, request: Any) -> None:
         """Remove one request. Raises ValueError if it does not wait here."""
@@ -115,7 +153,7 @@ class RankedWaiting(RequestQueue):
         if seat is None:
             return False
         self._ranked.discard(seat.id)
-        del self._requests[seat.id]
+        self._leave(seat)
         return True
 
     def foretell(self, seat: Request, prediction: Any) -> None:
@@ -159,6 +197,11 @@ class RankedWaiting(RequestQueue):
         """Iterate in order; for reports and checks."""
         for seat in sorted(self._ranked, key=lambda seat: self._ranked.rank(seat.id)):
             yield self._requests[seat.id]
+
+    def _leave(self, seat: Request) -> None:
+        del self._requests[seat.id]
+        if self._turns is not None:
+            self._turns.leave(seat)
 
     def _head(self) -> Request:
         try:
