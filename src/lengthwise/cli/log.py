@@ -162,7 +162,7 @@ def _stats_of(path: Path, model: str) -> dict[str, Any]:
         censored = connection.execute(
             "SELECT avg(censored) FROM requests WHERE model = ?", (model,)
         ).fetchone()[0]
-        newest = request_log.measured_lately(connection, model, MEASURED_ROWS)
+        newest = request_log.seen_lately(connection, model, MEASURED_ROWS)
     seen = [Seen(*row) for row in newest]
     figures = {
         "kendall_tau": rank(seen).tau,

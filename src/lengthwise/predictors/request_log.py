@@ -89,10 +89,6 @@ CREATE INDEX requests_model ON requests (model, id);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-_RENEW = f"""
-ALTER TABLE requests ADD COLUMN prompt_key INTEGER;
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
 _INSERT = f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  # our own names
 _IS_NUMBER = "typeof({0}) IN ('real', 'integer') AND {0} > 0 AND {0} < 1e9"
 #: What can be learnt from: a vector of the present meaning, and an answer that had begun. A bit
@@ -135,11 +131,20 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             connection.executescript(f"BEGIN IMMEDIATE; {_CREATE} COMMIT;")
         if _check(connection, path) == FIRST_SCHEMA_VERSION:
-            connection.executescript(f"BEGIN IMMEDIATE; {_RENEW} COMMIT;")
+            _renew(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _renew(connection: sqlite3.Connection, path: Path) -> None:
+    """Give a log of the first schema its new column, unless another writer was quicker."""
+    connection.execute("BEGIN IMMEDIATE")
+    if _check(connection, path) == FIRST_SCHEMA_VERSION:
+        connection.execute("ALTER TABLE requests ADD COLUMN prompt_key INTEGER")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 @contextmanager
@@ -203,14 +208,18 @@ def rows_from_log(path: Path, *, model: str, version: int, newest: int = 4000) -
 
 
 def seen_lately(
-    connection: sqlite3.Connection, model: str, version: int, predictor: str, newest: int
+    connection: sqlite3.Connection, model: str, newest: int, *, of: tuple[int, str] | None = None
 ) -> list[tuple[float, float, float, bool]]:
-    """Read a predictor's newest rows, oldest first: p50, p90, tokens, and whether it was cut."""
+    """Read the newest rows that were predicted, oldest first: p50, p90, tokens, whether cut.
+
+    `of`: only those of one predictor, by its features' version and its name.
+    """
+    which = "" if of is None else " AND features_version = ? AND predictor = ?"
     query = (
-        f"SELECT p50, p90, output_tokens, censored FROM requests WHERE {_USABLE} "  # noqa: S608
-        f"AND predictor = ? AND {_PREDICTED} ORDER BY id DESC LIMIT ?"
+        "SELECT p50, p90, output_tokens, censored FROM requests WHERE model = ? AND "  # noqa: S608
+        f"output_tokens >= 1 AND {_PREDICTED}{which} ORDER BY id DESC LIMIT ?"
     )
-    found = connection.execute(query, (model, version, predictor, newest)).fetchall()[::-1]
+    found = connection.execute(query, (model, *(of or ()), newest)).fetchall()[::-1]
     return [(p50, p90, tokens, bool(cut)) for p50, p90, tokens, cut in found]
 
 
@@ -222,18 +231,6 @@ def models_in_log(path: Path) -> dict[str, int]:
     )
     with reading(path) as connection:
         return dict(connection.execute(query).fetchall())
-
-
-def measured_lately(
-    connection: sqlite3.Connection, model: str, newest: int
-) -> list[tuple[float, float, float, bool]]:
-    """Do what `seen_lately` does for whatever predicted, newest first."""
-    query = (
-        "SELECT p50, p90, output_tokens, censored FROM requests "  # noqa: S608  # our own names
-        f"WHERE model = ? AND {_PREDICTED} AND output_tokens >= 1 ORDER BY id DESC LIMIT ?"
-    )
-    found = connection.execute(query, (model, newest)).fetchall()
-    return [(p50, p90, tokens, bool(cut)) for p50, p90, tokens, cut in found]
 
 
 def every_row(path: Path, *, damaged: list[str] | None = None) -> Iterator[dict[str, Any]]:
