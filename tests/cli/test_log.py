@@ -64,6 +64,39 @@ def test_export_writes_rows_that_train_reads(log, tmp_path):
     assert sum(a.cut for a in answers.rows) == 5
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "features = x'0102'",
+        "features = zeroblob(300)",
+        "prompt = '{half'",
+        "output_tokens = 'abc'",
+        "output_tokens = 9e999",
+        "p50 = 'x'",
+        "p50 = -1",
+        "model = x'ff00'",
+        "prompt_key = 'k'",
+        "features = x'0000c07f0000c07f0000c07f'",
+    ],
+)
+def test_one_damaged_row_costs_that_row(log, tmp_path, damage):
+    """A bit that fell over on a disk stops neither statistics, nor export, nor learning."""
+    with sqlite3.connect(log) as connection:
+        connection.execute(f"UPDATE requests SET {damage} WHERE id = 3")  # noqa: S608  # our words
+    connection.close()
+    (model,) = json.loads(run("stats", log, "--json").stdout)["models"]
+    assert model["rows"] in (29, 30)
+    assert model["measured_rows"] >= 29
+    exported = run("export", log, "--output", tmp_path / "rows.jsonl")
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert len(rows) in (29, 30)
+    assert not any("NaN" in row or "Infinity" in row for row in rows)
+    assert (len(rows) == 29) == ("1 damaged rows were left out; row 3" in exported.stderr)
+    found = request_log.rows_from_log(log, model="m", version=7)
+    assert len(found.ids) >= 29
+    assert found.features.shape == (len(found.ids), 3)
+
+
 def test_an_export_without_text_says_where_its_rows_are_learnt_from(tmp_path):
     """Few gateways log prompts: `train` on such rows points to the log, not to a missing key."""
     from lengthwise.proxy.answers import read_answers

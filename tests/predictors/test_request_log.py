@@ -135,6 +135,23 @@ def test_a_log_from_before_there_were_keys_is_read_and_goes_on(tmp_path):
     assert [row["prompt_key"] for row in every_row(path)] == [None, -5]
 
 
+def test_two_writers_may_renew_an_older_log_at_once(tmp_path):
+    """Engines that are started together on one log both find it old; the second leaves it alone."""
+    path = tmp_path / "log.sqlite3"
+    write(path, ROW)
+    with sqlite3.connect(path) as older:
+        older.execute("ALTER TABLE requests DROP COLUMN prompt_key")
+        older.execute("PRAGMA user_version = 1")
+    older.close()
+    first, second = (sqlite3.connect(path, isolation_level=None) for _ in range(2))
+    for connection in (first, second):
+        request_log._renew(connection, path)
+        request_log.insert(connection, [ROW])
+    first.close()
+    second.close()
+    assert models_in_log(path) == {"m": 3}
+
+
 def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path):
     """What the writer cannot take is counted; whoever puts goes on at once."""
     writer = LogWriter(tmp_path / "log.sqlite3", max_queued=3)

@@ -115,6 +115,18 @@ def test_without_text_only_history_counts():
     assert len({model.predict(Prompt.of(text)) for text in texts}) == 1
 
 
+@pytest.mark.parametrize(("tier", "told"), [("cheap", True), ("history", False)])
+def test_the_card_says_whose_prompts_can_be_recognised(tmp_path, tier, told):
+    """Who hands a model on must know that it tells whether a prompt was among its rows."""
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "m"
+    write(rows, answers(120))
+    words = ["train", "--dataset-path", str(rows), "--tier", tier, "--output", str(out)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert ("prompts again, by their hashes" in (out / "README.md").read_text()) == told
+    assert (json.loads((out / "card.json").read_text()).get("remembered_prompts", 0) > 0) == told
+
+
 def test_without_text_what_is_stated_narrows_nothing(tmp_path):
     """Its quantiles were taken without looking at that; in the artifact, too."""
     rng = np.random.default_rng(0)

@@ -306,6 +306,11 @@ def test_train_from_a_log_makes_a_model_that_serves(tmp_path, base, learnable):
     model = load_predictor(str(output))
     assert model.manifest["rows"] == 400
     assert model.predict(Prompt.of("a plan")).mean > model.predict(Prompt.of("a fact")).mean
+    card = (output / "README.md").read_text()
+    assert "The newest 400 answers of `m` in `log.sqlite3`" in card
+    assert "| this model |" in card
+    assert "prompts again, by their hashes" in card
+    assert json.loads((output / "card.json").read_text())["data"]["rows"] == 400
     assert set(model.recall.keys.tolist()) == set(learnable.keys.tolist())
 
 

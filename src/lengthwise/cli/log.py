@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 FILE = click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+#: Newest answers of a model that `stats` measures on.
+MEASURED_ROWS = 2000
 #: Rows of one Parquet row group.
 GROUP_ROWS = 4096
 
@@ -92,7 +94,8 @@ def export(path: Path, *, kind: str, output: Path | None) -> None:
     """  # noqa: D301  # \b is click's mark for text that keeps its line breaks
     from lengthwise.predictors import request_log  # noqa: PLC0415  # numpy: after --help
 
-    rows = request_log.every_row(path)
+    damaged: list[str] = []
+    rows = request_log.every_row(path, damaged=damaged)
     if kind == "parquet":
         if output is None:
             raise ConfigError("--format parquet needs --output FILE")
@@ -102,6 +105,8 @@ def export(path: Path, *, kind: str, output: Path | None) -> None:
     else:
         for row in rows:
             click.echo(_line(row), nl=False)
+    if damaged:
+        click.echo(f"{path}: {len(damaged)} damaged rows were left out; {damaged[0]}", err=True)
 
 
 @command.command("vacuum")
@@ -157,12 +162,8 @@ def _stats_of(path: Path, model: str) -> dict[str, Any]:
         censored = connection.execute(
             "SELECT avg(censored) FROM requests WHERE model = ?", (model,)
         ).fetchone()[0]
-        newest = connection.execute(
-            "SELECT p50, p90, output_tokens, censored FROM requests WHERE model = ? "
-            "AND p50 IS NOT NULL AND output_tokens >= 1 ORDER BY id DESC LIMIT 2000",
-            (model,),
-        ).fetchall()
-    seen = [Seen(p50, p90, tokens, bool(cut)) for p50, p90, tokens, cut in newest]
+        newest = request_log.seen_lately(connection, model, MEASURED_ROWS)
+    seen = [Seen(*row) for row in newest]
     figures = {
         "kendall_tau": rank(seen).tau,
         "kendall_tau_uncensored": rank(seen, censored=False).tau,

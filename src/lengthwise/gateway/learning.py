@@ -283,7 +283,7 @@ def _seen_lately(path: Path, model: str, version: int, name: str, newest: int) -
     if not path.exists():
         return []
     with request_log.reading(path) as connection:
-        found = request_log.seen_lately(connection, model, version, name, newest)
+        found = request_log.seen_lately(connection, model, newest, of=(version, name))
     return [Seen(*row) for row in found]
 
 

@@ -66,6 +66,10 @@ class Recall:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_at", {key: n for n, key in enumerate(self.keys.tolist())})
 
+    def knows(self, key: int) -> bool:
+        """Whether a prompt was among the rows."""
+        return key in self._at
+
     def draw(self, key: int, middle: float) -> tuple[float, float]:
         """Draw a log-length towards what the prompt got; also the share of spread that is left."""
         at = self._at.get(key)

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import Counter
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass, fields
+from itertools import compress
+from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +74,13 @@ _TYPES = {
     "int": "INTEGER NOT NULL", "int | None": "INTEGER", "bool": "INTEGER NOT NULL",
     "bytes | None": "BLOB",
 }  # fmt: skip
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "float": (int, float),
+    "int": int,
+    "bool": int,
+    "bytes": bytes,
+}
 _CREATE = f"""
 CREATE TABLE requests (id INTEGER PRIMARY KEY, {
     ", ".join(f"{field.name} {_TYPES[str(field.type)]}" for field in fields(LogRow))
@@ -79,13 +89,16 @@ CREATE INDEX requests_model ON requests (model, id);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-_RENEW = f"""
-ALTER TABLE requests ADD COLUMN prompt_key INTEGER;
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
 _INSERT = f"INSERT INTO requests ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608  # our own names
-#: What can be learnt from: a vector of the present meaning, and an answer that had begun.
-_USABLE = "model = ? AND features_version = ? AND output_tokens >= 1"
+_IS_NUMBER = "typeof({0}) IN ('real', 'integer') AND {0} > 0 AND {0} < 1e9"
+#: What can be learnt from: a vector of the present meaning, and an answer that had begun. A bit
+#: that fell over on the disk makes a row of no use, and not the log.
+_USABLE = (
+    "model = ? AND features_version = ? AND output_tokens >= 1 AND typeof(features) = 'blob' AND "
+    + _IS_NUMBER.format("output_tokens")
+)
+#: What was predicted, and can be measured.
+_PREDICTED = " AND ".join(_IS_NUMBER.format(name) for name in ("p50", "p90", "output_tokens"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +131,20 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             connection.executescript(f"BEGIN IMMEDIATE; {_CREATE} COMMIT;")
         if _check(connection, path) == FIRST_SCHEMA_VERSION:
-            connection.executescript(f"BEGIN IMMEDIATE; {_RENEW} COMMIT;")
+            _renew(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _renew(connection: sqlite3.Connection, path: Path) -> None:
+    """Give a log of the first schema its new column, unless another writer was quicker."""
+    connection.execute("BEGIN IMMEDIATE")
+    if _check(connection, path) == FIRST_SCHEMA_VERSION:
+        connection.execute("ALTER TABLE requests ADD COLUMN prompt_key INTEGER")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
 
 
 @contextmanager
@@ -169,58 +191,91 @@ def rows_from_log(path: Path, *, model: str, version: int, newest: int = 4000) -
         columns = f"id, features, output_tokens, censored, p50, p90, {_key_in(connection)}"
         query = f"SELECT {columns} FROM requests WHERE {_USABLE} ORDER BY id DESC LIMIT ?"  # noqa: S608
         found = connection.execute(query, (model, version, newest)).fetchall()[::-1]
-    sizes = {len(row[1]) for row in found}
-    if len(sizes) > 1:
-        raise BadInputError(f"{path}: vectors of different lengths under one version")
+    sizes = Counter(len(row[1]) for row in found)
+    found = [row for row in found if len(row[1]) == sizes.most_common(1)[0][0]]
     vectors = [np.frombuffer(row[1], dtype="<f4") for row in found]
-    nan = float("nan")
+    whole = [bool(np.isfinite(vector).all()) for vector in vectors]
+    found, vectors = list(compress(found, whole)), list(compress(vectors, whole))
     return Learnable(
         ids=np.array([row[0] for row in found], dtype=np.int64),
-        keys=np.array([row[6] or NO_KEY for row in found], dtype=np.int64),
+        keys=np.array([k if isinstance(k := row[6], int) else NO_KEY for row in found], np.int64),
         features=np.array(vectors) if vectors else np.zeros((0, 0), dtype=np.float32),
         output_tokens=np.array([row[2] for row in found], dtype=np.float64),
         censored=np.array([row[3] for row in found], dtype=bool),
-        p50=np.array([nan if row[4] is None else row[4] for row in found]),
-        p90=np.array([nan if row[5] is None else row[5] for row in found]),
+        p50=np.array([_length(row[4]) for row in found]),
+        p90=np.array([_length(row[5]) for row in found]),
     )
 
 
 def seen_lately(
-    connection: sqlite3.Connection, model: str, version: int, predictor: str, newest: int
+    connection: sqlite3.Connection, model: str, newest: int, *, of: tuple[int, str] | None = None
 ) -> list[tuple[float, float, float, bool]]:
-    """Read a predictor's newest rows, oldest first: p50, p90, tokens, and whether it was cut."""
+    """Read the newest rows that were predicted, oldest first: p50, p90, tokens, whether cut.
+
+    `of`: only those of one predictor, by its features' version and its name.
+    """
+    which = "" if of is None else " AND features_version = ? AND predictor = ?"
     query = (
-        f"SELECT p50, p90, output_tokens, censored FROM requests WHERE {_USABLE} "  # noqa: S608
-        "AND predictor = ? AND p50 IS NOT NULL ORDER BY id DESC LIMIT ?"
+        "SELECT p50, p90, output_tokens, censored FROM requests WHERE model = ? AND "  # noqa: S608
+        f"output_tokens >= 1 AND {_PREDICTED}{which} ORDER BY id DESC LIMIT ?"
     )
-    found = connection.execute(query, (model, version, predictor, newest)).fetchall()[::-1]
+    found = connection.execute(query, (model, *(of or ()), newest)).fetchall()[::-1]
     return [(p50, p90, tokens, bool(cut)) for p50, p90, tokens, cut in found]
 
 
 def models_in_log(path: Path) -> dict[str, int]:
     """Count the rows of each model, most first."""
-    query = "SELECT model, count(*) AS n FROM requests GROUP BY model ORDER BY n DESC, model"
+    query = (
+        "SELECT model, count(*) AS n FROM requests WHERE typeof(model) = 'text' "
+        "GROUP BY model ORDER BY n DESC, model"
+    )
     with reading(path) as connection:
         return dict(connection.execute(query).fetchall())
 
 
-def every_row(path: Path) -> Iterator[dict[str, Any]]:
+def every_row(path: Path, *, damaged: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Read every row as what `train --dataset-path` takes, oldest first.
 
-    The prompt, where it was logged, is in `messages`; `features` is a list of numbers.
+    The prompt, where it was logged, is in `messages`; `features` is a list of numbers. A damaged
+    row is passed over and told to `damaged`; without that list it raises BadInputError.
     """
     with reading(path) as connection:
-        columns = ", ".join((*COLUMNS[:-1], _key_in(connection)))
+        columns = ", ".join(("id", *COLUMNS[:-1], _key_in(connection)))
         query = f"SELECT {columns} FROM requests ORDER BY id"  # noqa: S608  # our names
-        for values in connection.execute(query):
-            row = dict(zip(COLUMNS, values, strict=True))
-            prompt, vector = row.pop("prompt"), row["features"]
-            row["censored"], row["fallback"] = bool(row["censored"]), bool(row["fallback"])
-            row["messages"] = None if prompt is None else json.loads(prompt)
-            row["features"] = (
-                None if vector is None else np.frombuffer(vector, dtype="<f4").tolist()
-            )
+        for number, *values in connection.execute(query):
+            try:
+                row = _row_of(values)
+            except (ValueError, TypeError) as error:
+                if damaged is None:
+                    raise BadInputError(f"{path}, row {number}: damaged: {error}") from None
+                damaged.append(f"row {number}: {error}")
+                continue
             yield row
+
+
+def _row_of(values: list[Any]) -> dict[str, Any]:
+    """Make a row of its columns. Raises ValueError or TypeError for what is not of their kinds."""
+    row = dict(zip(COLUMNS, values, strict=True))
+    for column in fields(LogRow):
+        value, kind = row[column.name], str(column.type)
+        kinds = _KINDS[kind.removesuffix(" | None")]
+        missing = value is None and kind.endswith("None")
+        if not (missing or isinstance(value, kinds)):
+            raise TypeError(f"{column.name} is {value!r}"[:80])
+        if isinstance(value, float) and not isfinite(value):
+            raise ValueError(f"{column.name} is {value!r}")
+    prompt, vector = row.pop("prompt"), row["features"]
+    row["censored"], row["fallback"] = bool(row["censored"]), bool(row["fallback"])
+    row["messages"] = None if prompt is None else json.loads(prompt)
+    row["features"] = None if vector is None else np.frombuffer(vector, dtype="<f4").tolist()
+    if vector is not None and not all(map(isfinite, row["features"])):
+        raise ValueError("features hold what is no number")
+    return row
+
+
+def _length(value: Any) -> float:
+    """Take what was predicted; NaN where nothing was, or where it cannot be a length."""
+    return value if isinstance(value, int | float) and 0 < value < inf else nan
 
 
 def _key_in(connection: sqlite3.Connection) -> str:

@@ -208,7 +208,9 @@ def _check(whole: Sequence[float], rows: int) -> None:
     if not lengths:
         raise BadInputError("every answer was cut off: no length is known")
     if len(lengths) == 1:
-        raise BadInputError(f"every answer has {lengths.pop():g} tokens: there is nothing to learn")
+        raise BadInputError(
+            f"every whole answer has {lengths.pop():g} tokens: there is nothing to learn"
+        )
 
 
 def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Array, NGrams | None]:

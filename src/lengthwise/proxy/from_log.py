@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import numpy as np
 from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.predictors import request_log, tuned
 from lengthwise.predictors.shipped import features_version, shipped
+from lengthwise.proxy import card
 from lengthwise.proxy.learner import refit
 from lengthwise.proxy.publish import check_output, published
 
@@ -23,8 +25,8 @@ NEWEST_ROWS = 20_000
 def train_from_log(log: Path, output: Path, *, model: str | None = None) -> dict[str, Any]:
     """Fit to a served model's rows (the one with most rows if none is named) and publish.
 
-    The newest fifth is predicted by a fit to the rest, and set beside what served at the time;
-    the published model is fitted to all. Raises BadInputError or ConfigError.
+    Each half of the newest fifth is predicted by a fit to all the rest, and set beside what served
+    at the time; the published model is fitted to all. Raises BadInputError or ConfigError.
     """
     check_output(output)
     models = request_log.models_in_log(log)
@@ -56,8 +58,23 @@ def train_from_log(log: Path, output: Path, *, model: str | None = None) -> dict
         "last_row_id": int(rows.ids[-1]),
         "on_newest_rows": figures,
     }
+    recall = verdict.fitted.recall
+    about = {
+        "tier": "cheap",
+        "objective": "regression",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": {
+            "source": log.name,
+            "model": chosen,
+            "rows": verdict.rows,
+            "cut_rows": int(rows.censored.sum()),
+        },
+        "remembered_prompts": 0 if recall is None else len(recall.keys),
+        "newest_fifth": figures,
+    }
     with published(output) as partial:
         tuned.save(verdict.fitted, manifest, partial)
+        card.write(partial, about)
     click.echo(
         f"{output}: {verdict.rows} rows of {chosen}; on the newest fifth tau "
         f"{verdict.candidate.tau:.3f}, what served {verdict.serving.tau:.3f}",
