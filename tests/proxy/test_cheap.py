@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from lengthwise.cli import cli
 from lengthwise.errors import ArtifactError, BadInputError, ConfigError
-from lengthwise.predictors import load_predictor, tuned
+from lengthwise.predictors import load_predictor, tuned_file
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.proxy import cheap, ngrams
 from lengthwise.proxy.answers import Answer
@@ -134,7 +134,7 @@ def test_without_text_what_is_stated_narrows_nothing(tmp_path):
         Answer(prompt=Prompt.of(f"hi {n % 10}"), output_tokens=int(rng.integers(1, 150)))
         for n in range(300)
     ]
-    tuned.save(cheap.fit(rows, with_text=False), {}, tmp_path / "m")
+    tuned_file.save(cheap.fit(rows, with_text=False), {}, tmp_path / "m")
     model = load_predictor(str(tmp_path / "m"))
     p90 = [model.predict(row.prompt).quantile(0.9) for row in rows]
     within = np.mean([row.output_tokens <= q for row, q in zip(rows, p90, strict=True)])
@@ -222,14 +222,14 @@ def test_the_line_is_what_its_artifact_will_hold():
 
 def test_a_model_from_before_there_were_powers_adds_logs(model, tmp_path):
     """Without the array its trees add to a log-length; a power that is none is refused."""
-    needed, arrays = tuned.parts_of(model)
+    needed, arrays = tuned_file.parts_of(model)
     assert model.power == cheap.POWER
-    assert tuned.of_parts(needed, arrays, tmp_path, name="new").power == cheap.POWER
+    assert tuned_file.of_parts(needed, arrays, tmp_path, name="new").power == cheap.POWER
     old = {name: array for name, array in arrays.items() if name != "power"}
-    assert tuned.of_parts(needed, old, tmp_path, name="old").power == 0.0
+    assert tuned_file.of_parts(needed, old, tmp_path, name="old").power == 0.0
     for wrong in (np.array([1.5]), np.array([np.nan]), np.array([])):
         with pytest.raises(ArtifactError):
-            tuned.of_parts(needed, arrays | {"power": wrong}, tmp_path, name="wrong")
+            tuned_file.of_parts(needed, arrays | {"power": wrong}, tmp_path, name="wrong")
 
 
 def test_a_fitted_forest_is_as_fast_as_a_loaded_one(model):
@@ -292,7 +292,7 @@ def test_a_directory_that_is_no_model_is_left_alone(tmp_path):
 
 def test_a_tampered_model_is_refused(model, tmp_path):
     """One flipped byte, a foreign kind: refused by name; whole, it predicts as before."""
-    tuned.save(model, {}, tmp_path / "m")
+    tuned_file.save(model, {}, tmp_path / "m")
     prompt = Prompt.of("zorgle alpha")
     assert load_predictor(str(tmp_path / "m")).predict(prompt) == model.predict(prompt)
     arrays = tmp_path / "m" / "arrays.safetensors"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lengthwise.errors import ArtifactError
-from lengthwise.predictors import artifact, load_predictor, tuned
+from lengthwise.predictors import artifact, load_predictor, tuned_file
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.predictors.recall import LAST_CHARS, NO_KEY, READ_MESSAGES, Recall, key_of
 from lengthwise.proxy import cheap, retrieval
@@ -237,7 +237,7 @@ def test_a_memory_survives_its_artifact_and_a_damaged_one_is_refused(tmp_path):
     """The same words after a round trip; a count of zero or a NaN is no memory."""
     rows = answers(0.1, repeats=2, prompts=40)
     model = cheap.fit(rows)
-    tuned.save(model, {}, tmp_path / "m")
+    tuned_file.save(model, {}, tmp_path / "m")
     back = load_predictor(str(tmp_path / "m"))
     said, again = (m.predict(rows[0].prompt).lengths for m in (model, back))
     assert again == pytest.approx(said, rel=1e-6)  # means are kept in single precision

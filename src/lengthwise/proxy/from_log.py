@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError
-from lengthwise.predictors import request_log, tuned
+from lengthwise.predictors import request_log, tuned_file
 from lengthwise.predictors.shipped import features_version, shipped
 from lengthwise.proxy import card
 from lengthwise.proxy.learner import refit
@@ -73,7 +73,7 @@ def train_from_log(log: Path, output: Path, *, model: str | None = None) -> dict
         "newest_fifth": figures,
     }
     with published(output) as partial:
-        tuned.save(verdict.fitted, manifest, partial)
+        tuned_file.save(verdict.fitted, manifest, partial)
         card.write(partial, about)
     click.echo(
         f"{output}: {verdict.rows} rows of {chosen}; on the newest fifth tau "

@@ -99,9 +99,9 @@ def _fit_history(
 
 
 def _save_tuned(model: Any, manifest: Mapping[str, Any], out: Path) -> None:
-    from lengthwise.predictors import tuned  # noqa: PLC0415  # idem
+    from lengthwise.predictors import tuned_file  # noqa: PLC0415  # idem
 
-    tuned.save(model, dict(manifest), out)
+    tuned_file.save(model, dict(manifest), out)
 
 
 def _fit_retrieval(
