@@ -66,11 +66,12 @@ _TYPES = {
     "int": "INTEGER NOT NULL", "int | None": "INTEGER", "bool": "INTEGER NOT NULL",
     "bytes | None": "BLOB",
 }  # fmt: skip
+# Another engine may create the same file at the same moment.
 _CREATE = f"""
-CREATE TABLE requests (id INTEGER PRIMARY KEY, {
+CREATE TABLE IF NOT EXISTS requests (id INTEGER PRIMARY KEY, {
     ", ".join(f"{field.name} {_TYPES[str(field.type)]}" for field in fields(LogRow))
 });
-CREATE INDEX requests_model ON requests (model, id);
+CREATE INDEX IF NOT EXISTS requests_model ON requests (model, id);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
