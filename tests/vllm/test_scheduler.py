@@ -8,7 +8,6 @@ import time
 import pytest
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.request import RequestStatus
 
 import lengthwise.vllm.order
 import lengthwise.vllm.scheduler
@@ -46,45 +45,6 @@ def test_first_come_first_served_is_stock_vllm_step_by_step(model, settings, cas
     assert runs[0].last_s == runs[1].last_s
     assert runs[0].preempted == runs[1].preempted
     assert len(runs[1].last_s) == 200
-
-
-class Held:
-    """A grammar that is being compiled until vLLM has asked for it so many times."""
-
-    reasoning_ended = None
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    @property
-    def grammar(self) -> object | None:
-        self.times -= 1
-        return self if self.times < 0 else None
-
-
-@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("blocks", [40, 10_000], ids=["pressure", "room"])
-def test_under_fcfs_who_is_held_up_stands_where_stock_vllm_puts_it(model, settings, blocks, ahead):
-    """Grammars, KV pressure and a cache that is reset: the same steps, whoever runs before whom."""
-    settings(policy="fcfs")
-    runs = []
-    for cls in (AsyncScheduler if ahead else Scheduler, LengthwiseScheduler):
-        scheduler = make_scheduler(cls, model, blocks=blocks, reserve_full_isl=False, ahead=ahead)
-        scheduler.structured_output_manager.accept_tokens = lambda *args: True
-        run = Run(scheduler, ahead=int(ahead))
-        for job in jobs_of(80):
-            request = run.add(job)
-            if job.id % 5 == 0:
-                request.structured_output_request = Held(3 + job.id)
-                request.status = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
-        for _ in range(60):
-            run.step()
-        if not ahead:
-            scheduler.reset_prefix_cache(reset_running_requests=True)
-        runs.append(run.serve([]))
-    assert runs[0].steps == runs[1].steps
-    assert runs[0].preempted == runs[1].preempted
-    assert len(runs[1].last_s) == 80
 
 
 @pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
