@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -11,6 +12,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 
 import lengthwise.vllm.order
 import lengthwise.vllm.scheduler
+import vllm
 from lengthwise.core.admission import PastFuture
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import Request as Seat
@@ -325,3 +327,23 @@ def test_stated_lengths_in_dynamos_words_order_the_queue(model, settings):
         run.scheduler.add_request(request)
     run.serve([])
     assert sorted(run.first_s, key=run.first_s.get) == ["r1", "r2", "r0"]
+
+
+def test_vllms_own_log_says_what_is_in_force(model, settings):
+    """Where an operator looks: one line with every setting and the version."""
+    said = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: said.append(record.getMessage())
+    vllms = logging.getLogger("vllm")
+    level = vllms.level
+    vllms.addHandler(handler)
+    vllms.setLevel(logging.INFO)
+    try:
+        settings(policy="sjf", predictor="none")
+        make_scheduler(LengthwiseScheduler, model)
+    finally:
+        vllms.setLevel(level)
+        vllms.removeHandler(handler)
+    (line,) = [text for text in said if text.startswith("lengthwise")]
+    assert "policy='sjf'" in line
+    assert vllm.__version__ in line
