@@ -119,8 +119,11 @@ class PolicyMixin:
 
     def shutdown(self, *args: Any, **kwargs: Any) -> Any:
         """End our threads with the scheduler."""
-        self._close_metrics()
-        self.lengthwise.close()
+        try:
+            self._close_metrics()
+            self.lengthwise.close()
+        except Exception as error:  # noqa: BLE001
+            self.lengthwise.tally.fault("the end", error, "vLLM goes on with its own")
         return super().shutdown(*args, **kwargs)  # type: ignore[misc]
 
     def _displace(self, displacer: Displacer) -> None:
