@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lengthwise.errors import ConfigError
+from lengthwise.systems import SYSTEMS
 from lengthwise.vllm import tally
 from lengthwise.vllm.displace import Displacer
 from lengthwise.vllm.settings import Settings, is_set, read_settings
@@ -38,6 +39,15 @@ def test_the_documents_name_every_setting_and_its_default():
     expected |= {"TRUST_LENGTH_HINTS": "`0`", "LOG_PROMPTS": "`0`"}
     expected |= {"CONFIG": "none", "ALLOW_VLLM_VERSION": "-", "DISABLE": "`0`"}
     assert rows == expected
+
+
+def test_the_documents_name_every_order_that_displaces():
+    """Beside the limit, in both documents."""
+    orders = {one.name for one in SYSTEMS if one.build().preempts}
+    for name in ("vllm", "transformers"):
+        text = (Path(__file__).parents[2] / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        (row,) = re.findall(r"with ((?:`[a-z]+`,? ?)+): displace running work", text)
+        assert set(re.findall("`([a-z]+)`", row)) == orders
 
 
 def test_the_documents_name_every_metric():
