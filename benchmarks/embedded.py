@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded_bars import Bar, bars_table, check, figure
-from embedded_learnt import learn
+from embedded_learnt import learn, recurring
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = ROOT / "results" / "embedded"
@@ -57,10 +57,10 @@ PARTS = {
         title="Mixture, 0.5x load",
         overload=0.5,
         policies="fcfs,sjf,ssjf",
-        default_seeds="0,1",
+        default_seeds="0,1,2",
     ),
     "sharegpt": Part(
-        title="ShareGPT first turns, 1.5x overload (an older run: ssjf at stretch 4, one minute)",
+        title="ShareGPT first turns, 1.5x overload",
         overload=1.5,
         policies="fcfs,sjf,ssjf,oracle",
         default_seeds="0",
@@ -228,6 +228,9 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
         lines += [f"# {PARTS[name].title}", "", _engine_line(part), ""]
         if (RUNS / name / "comparison.png").exists():
             lines += [f"![CDF of end-to-end latency](benchmark-{name}.png)", ""]
+        if name == "learnt":
+            runs = sorted((RUNS / name / "runs").glob("seed*-sjf"))
+            lines += [recurring(LEARNT_FROM, runs), ""]
         table = (RUNS / name / "comparison.md").read_text(encoding="utf-8")
         lines += table.splitlines()[1:]  # its heading is replaced by the part's
     return "\n".join(lines) + "\n"

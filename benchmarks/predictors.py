@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.predictors import load_predictor, neural, tuned
+from lengthwise.predictors import load_predictor, neural, tuned_file
 from lengthwise.predictors.base import Prompt
 from lengthwise.proxy import cheap
 from lengthwise.proxy.answers import Answer
@@ -220,7 +220,7 @@ def trained(
     model = cheap.fit(rows["fit"], with_text=with_text, seed=seed, lessons=lessons)
     spent_s = time.process_time() - begun_s
     with tempfile.TemporaryDirectory() as directory:
-        tuned.save(model, {}, Path(directory))
+        tuned_file.save(model, {}, Path(directory))
         size = model_bytes(Path(directory))
     return {
         **figures(model, rows["test"]),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lengthwise.policies import FCFS, SJF, Aged
+from lengthwise.policies import FCFS, SJF, Aged, LevelAged
 from lengthwise.predictors import load_predictor
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.report.table import markdown_table
@@ -37,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "policies.md"
 BEGIN, END = "<!-- stretch: begin -->", "<!-- stretch: end -->"
 STRETCHES = (2.0, 4.0, 6.0, 8.0, 12.0)
+LEVEL_STRETCHES = (6, 12, 24)
 #: (what a reader calls it, load, seconds of arrivals)
 LOADS = (("1.5x for 2 min", 1.5, 120.0), ("1.2x for 10 min", 1.2, 600.0), ("0.95x", 0.95, 1500.0))
 
@@ -135,7 +136,11 @@ def main() -> None:
     parser.add_argument("--part", default="train", help="side of ShareGPT")
     parser.add_argument("--seeds", type=int, default=6, help="how many")
     options = parser.parse_args()
-    orders = [(f"`ssjf:stretch={s:g}`", Aged(stretch=s)) for s in STRETCHES] + [("`sjf`", SJF())]
+    orders: list[tuple[str, Policy]] = [
+        *((f"`ssjf:stretch={s:g}`", Aged(stretch=s)) for s in STRETCHES),
+        *((f"`ssjf-level:stretch={s:g}`", LevelAged(stretch=s)) for s in LEVEL_STRETCHES),
+        ("`sjf`", SJF()),
+    ]
     lines = [["answers", "policy", *(name for name, _, _ in LOADS)]]
     for data in (mixture(options.runs), sharegpt(options.part)):
         for name, policy in orders:

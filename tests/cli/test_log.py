@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import threading
 from dataclasses import replace
@@ -61,6 +62,50 @@ def test_export_writes_rows_that_train_reads(log, tmp_path):
 
     answers = read_answers(output, skip_bad_rows=False)
     assert sum(a.cut for a in answers.rows) == 5
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "features = x'0102'",
+        "features = zeroblob(300)",
+        "prompt = '{half'",
+        "output_tokens = 'abc'",
+        "output_tokens = 9e999",
+        "p50 = 'x'",
+        "p50 = -1",
+        "model = x'ff00'",
+        "prompt_key = 'k'",
+        "features = x'0000c07f0000c07f0000c07f'",
+    ],
+)
+def test_one_damaged_row_costs_that_row(log, tmp_path, damage):
+    """A bit that fell over on a disk stops neither statistics, nor export, nor learning."""
+    with sqlite3.connect(log) as connection:
+        connection.execute(f"UPDATE requests SET {damage} WHERE id = 3")  # noqa: S608  # our words
+    connection.close()
+    (model,) = json.loads(run("stats", log, "--json").stdout)["models"]
+    assert model["rows"] in (29, 30)
+    assert model["measured_rows"] >= 29
+    exported = run("export", log, "--output", tmp_path / "rows.jsonl")
+    rows = (tmp_path / "rows.jsonl").read_text().splitlines()
+    assert len(rows) in (29, 30)
+    assert not any("NaN" in row or "Infinity" in row for row in rows)
+    assert (len(rows) == 29) == ("1 damaged rows were left out; row 3" in exported.stderr)
+    found = request_log.rows_from_log(log, model="m", version=7)
+    assert len(found.ids) >= 29
+    assert found.features.shape == (len(found.ids), 3)
+
+
+def test_an_export_without_text_says_where_its_rows_are_learnt_from(tmp_path):
+    """Few gateways log prompts: `train` on such rows points to the log, not to a missing key."""
+    from lengthwise.proxy.answers import read_answers
+
+    log, rows = tmp_path / "log.sqlite3", tmp_path / "rows.jsonl"
+    write(log, replace(ROW, prompt=None))
+    run("export", log, "--output", rows)
+    with pytest.raises(BadInputError, match="row 1: a request log's row .* `train --from-log`"):
+        read_answers(rows)
 
 
 def test_parquet_needs_its_extra_and_a_file(log, tmp_path, monkeypatch):
@@ -129,6 +174,17 @@ def test_vacuum_drops_the_oldest_and_the_text(log):
     assert len(rows) == 10
     assert {row["messages"] for row in rows} == {None}
     assert rows[-1]["finish_reason"] == "length"
+
+
+def test_what_the_journal_holds_counts_into_what_vacuum_gave_back(tmp_path):
+    """Beside a gateway that writes, most of a log may not be in its main file yet."""
+    path = tmp_path / "log.sqlite3"
+    connection = request_log.open_for_writing(path)
+    request_log.insert(connection, [ROW] * 5000)
+    said = run("vacuum", path, "--keep-rows", 10).stderr
+    before, after = map(int, re.search(r"(\d+) -> (\d+) bytes", said).groups())
+    connection.close()
+    assert before > 10 * after
 
 
 @pytest.mark.parametrize("verb", ["stats", "export", "vacuum"])

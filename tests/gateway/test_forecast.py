@@ -125,7 +125,7 @@ async def test_the_loop_runs_on_while_a_predictor_hangs(forecaster):
     ticker = asyncio.create_task(tick())
     await forecaster.predict(Prompt.of("hang"))
     ticker.cancel()
-    assert ticks > 10
+    assert ticks > 2, "a loop that is held ticks once at most"
 
 
 def test_a_slow_predictor_says_how_long_it_needs():

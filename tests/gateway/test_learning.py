@@ -129,8 +129,8 @@ async def test_predictions_that_rank_nothing_are_not_used_until_they_do(tmp_path
         assert answer.headers[header] == "2"
 
 
-def filled(path, count=400):
-    """Make a log of an engine that answers prompts of code ten times as long as others."""
+def filled(path, count=400, *, predictor=None):
+    """Make a log of an engine that answers prompts of code the shortest."""
     base = shipped()
     version = features_version(base)
     connection = request_log.open_for_writing(path)
@@ -142,7 +142,7 @@ def filled(path, count=400):
         tokens = [30, 600, 60, 300][n % 4] + n % 11
         rows.append(
             request_log.LogRow(
-                at=float(n), model="fake", tenant="", policy="ssjf", predictor="default",
+                at=float(n), model="fake", tenant="", policy="ssjf", predictor=predictor,
                 features_version=version,
                 features=tuned.features(prompt, base, None).astype("<f4").tobytes(),
                 p10=1.0, p50=said.quantile(0.5), p90=said.quantile(0.9), mean=said.mean,
@@ -177,6 +177,39 @@ async def test_it_refits_from_its_own_log_swaps_and_remembers(tmp_path):
             assert metric(gateway, "prediction_model_version") == 1
             answer = await post(gateway, chat("name a colour"))
             assert int(answer.headers["x-lengthwise-predicted-tokens"]) > 300
+
+
+async def test_a_gateway_that_is_started_anew_goes_on_counting_from_its_last_refit(tmp_path):
+    """What came since counts: else who restarts every day, before a quarter more came, stays."""
+    pytest.importorskip("lightgbm")
+    path = tmp_path / "log.sqlite3"
+    filled(path, 400)
+    rows = request_log.rows_from_log(path, model="fake", version=features_version(shipped()))
+    fitted = cheap.fit_features(rows.features, rows.output_tokens, rows.censored, shipped())
+    published.publish(tmp_path / "log.models", "fake", fitted, {"rows": 300, "last_row_id": 300})
+    options = {"log_path": str(path), "predictor": load_predictor("default")}
+    async with FakeEngine() as engine, serving(engine, **options) as gateway:
+        async with asyncio.timeout(60):
+            while metric(gateway, "prediction_refits_total") != 1:  # noqa: ASYNC110  # a child
+                await asyncio.sleep(0.05)
+        assert gateway.learning.models.of("fake").next_at == served.next_refit_at(400)
+
+
+async def test_a_gateway_that_is_started_anew_does_not_believe_what_it_had_given_up(tmp_path):
+    """The log tells that predictions ranked nothing: the queue begins first come, first served."""
+    path = tmp_path / "log.sqlite3"
+    filled(path, predictor="default")
+    options = {"log_path": str(path), "predictor": load_predictor("default")}
+    named = load_predictor("default").name
+    assert named == "default"
+    async with FakeEngine() as engine, serving(engine, **options, learn=True) as gateway:
+        one = gateway.learning.models.of("fake")
+        assert len(one.watch.rows) == one.watch.rule.window
+        assert metric(gateway, "prediction_fallback_active") == 1
+    filled(tmp_path / "other.sqlite3", predictor="another")
+    options["log_path"] = str(tmp_path / "other.sqlite3")
+    async with FakeEngine() as engine, serving(engine, **options) as gateway:
+        assert metric(gateway, "prediction_fallback_active") == 0
 
 
 async def test_a_tampered_model_is_refused_by_name_and_the_shipped_one_serves(tmp_path, caplog):

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from lengthwise.core.policy import RankedQueue
-from lengthwise.policies import FCFS, HRRN, SJF, SRPT, Aged, ElasticAged
+from lengthwise.policies import FCFS, HRRN, SJF, SRPT, Aged, ElasticAged, LevelAged
 from tests.worlds import JobHost, request
 
 SEEDS = range(100)
@@ -62,6 +62,54 @@ def test_elastic_ageing_keeps_its_gain_where_waits_grow_past_every_stretch():
     fcfs = mean_s(FCFS())
     assert mean_s(Aged()) > 0.9 * fcfs
     assert mean_s(ElasticAged()) < 0.75 * fcfs
+
+
+@pytest.mark.parametrize("load", [0.95, 1.2])
+def test_nobody_overtakes_after_the_bound_that_is_one_for_all(load):
+    """The long are put off by no more than the usual request's size allows, whatever their own."""
+    for seed in SEEDS:
+        assert overtakers_after_the_bound(LevelAged(), LevelAged(), seed, load) == 0
+
+
+def test_the_long_are_served_as_they_came():
+    """Two beyond the level keep their order, however different; the short pass both."""
+    queue = RankedQueue(LevelAged(stretch=12, level=1.5))
+    for id_, tokens in enumerate((100, 100, 4000, 2000, 20)):
+        queue.push(request(id_, arrival_s=id_ * 1e-3, tokens=tokens, s_per_token=0.5), id_ * 1e-3)
+    assert [queue.pop(1.0).id for _ in range(5)] == [4, 0, 1, 2, 3]
+
+
+def test_what_is_usual_follows_the_traffic_and_not_one_absurd_size():
+    """The mean of the latest hundred or so; a million tokens count as a few usual requests."""
+    queue = RankedQueue(LevelAged())
+    for id_ in range(500):
+        queue.push(one := request(id_, tokens=100 if id_ < 100 else 300), 0.0)
+    assert 290 < one.usual_tokens <= 300
+    queue.push(absurd := request(1000, tokens=1e6), 0.0)
+    assert absurd.usual_tokens < 1.05 * one.usual_tokens
+
+
+def test_no_level_is_plain_ageing():
+    """Where nobody is beyond the level, it is the same order."""
+    trace, again = list(jobs(1, 1.2)), list(jobs(1, 1.2))
+    level = JobHost(LevelAged(stretch=6, level=float("inf"))).run(trace).started
+    assert level == JobHost(Aged(stretch=6)).run(again).started
+
+
+def test_levelling_the_long_spares_the_slowest():
+    """Against plain ageing of about the same mean, where lengths are spread wide, in overload."""
+
+    def times(policy) -> list[float]:
+        out = []
+        for seed in range(6):
+            trace = list(jobs(seed, 1.3, n=600))
+            host = JobHost(policy, s_per_token=S_PER_TOKEN).run(trace)
+            out += [host.finish_s[r.id] - r.arrival_s for r, _ in trace]
+        return out
+
+    fcfs, plain, level = map(times, (FCFS(), Aged(stretch=12), LevelAged(stretch=48)))
+    assert sum(level) < 1.1 * sum(plain) < 0.8 * sum(fcfs)
+    assert max(level) < 1.2 * max(fcfs) < 0.8 * max(plain)
 
 
 def test_a_queue_is_foretold_from_what_waits_and_how_many_run_at_once():
@@ -124,6 +172,15 @@ def test_a_stretch_out_of_range_is_refused(stretch):
         Aged(stretch=stretch)
     with pytest.raises(ValueError, match="patience"):
         ElasticAged(patience=stretch)
+    with pytest.raises(ValueError, match="stretch"):
+        LevelAged(stretch=stretch)
+
+
+@pytest.mark.parametrize("level", [0, -1, float("nan")])
+def test_a_level_out_of_range_is_refused(level):
+    """A level of nothing would make everybody equal."""
+    with pytest.raises(ValueError, match="level"):
+        LevelAged(level=level)
 
 
 def test_hrrn_serves_a_long_wait_before_a_short_newcomer():

@@ -12,6 +12,7 @@ import pytest
 from lengthwise.errors import BadInputError
 from lengthwise.predictors import request_log
 from lengthwise.predictors.log_writer import LogWriter
+from lengthwise.predictors.recall import NO_KEY
 from lengthwise.predictors.request_log import LogRow, every_row, models_in_log, rows_from_log
 
 ROW = LogRow(
@@ -117,6 +118,38 @@ def test_a_newer_schema_is_refused(tmp_path):
     later.close()
     with pytest.raises(BadInputError, match="99"):
         models_in_log(path)
+
+
+def test_a_log_from_before_there_were_keys_is_read_and_goes_on(tmp_path):
+    """Its rows are learnt from as they are; whoever writes to it gives it the column it lacks."""
+    path = tmp_path / "log.sqlite3"
+    write(path, ROW)
+    with sqlite3.connect(path) as older:
+        older.execute("ALTER TABLE requests DROP COLUMN prompt_key")
+        older.execute("PRAGMA user_version = 1")
+    older.close()
+    assert rows_from_log(path, model="m", version=7).keys.tolist() == [NO_KEY]
+    assert next(every_row(path))["prompt_key"] is None
+    assert write(path, replace(ROW, prompt_key=-5)).dropped == 0
+    assert rows_from_log(path, model="m", version=7).keys.tolist() == [NO_KEY, -5]
+    assert [row["prompt_key"] for row in every_row(path)] == [None, -5]
+
+
+def test_two_writers_may_renew_an_older_log_at_once(tmp_path):
+    """Engines that are started together on one log both find it old; the second leaves it alone."""
+    path = tmp_path / "log.sqlite3"
+    write(path, ROW)
+    with sqlite3.connect(path) as older:
+        older.execute("ALTER TABLE requests DROP COLUMN prompt_key")
+        older.execute("PRAGMA user_version = 1")
+    older.close()
+    first, second = (sqlite3.connect(path, isolation_level=None) for _ in range(2))
+    for connection in (first, second):
+        request_log._renew(connection, path)
+        request_log.insert(connection, [ROW])
+    first.close()
+    second.close()
+    assert models_in_log(path) == {"m": 3}
 
 
 def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path):

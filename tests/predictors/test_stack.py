@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,12 +155,15 @@ def test_naming_a_predictor_imports_no_numpy():
 
 
 def test_however_nodes_are_asked_a_forest_says_the_same(monkeypatch):
-    """All nodes at once, or only those that are walked through: one sum, to the last bit."""
-    forest = load_predictor("default").trees
+    """All at once, level by level, or only what is walked through: one sum, to the last bit."""
+    shipped = load_predictor("default").trees
     rows = np.random.default_rng(0).normal(size=(50, 200)) * 5
     said = []
-    for most in (0, 10**9):
+    for most, places in ((0, 0), (10**9, 0), (0, 2**20)):
         monkeypatch.setattr(trees, "ASK_ALL", most)
+        monkeypatch.setattr(trees, "MAX_PLACES", places)
+        forest = replace(shipped)  # laid out anew
+        assert (forest.levels is not None) == bool(places)
         said.append([forest.sum(row) for row in rows])
-    assert said[0] == said[1]
+    assert said[0] == said[1] == said[2]
     assert len(set(said[0])) > 25

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 
 from lengthwise.cli import cli
 from lengthwise.errors import ArtifactError, BadInputError, ConfigError
-from lengthwise.predictors import load_predictor, tuned
+from lengthwise.predictors import load_predictor, tuned_file
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.proxy import cheap, ngrams
+from lengthwise.proxy.answers import Answer
 from lengthwise.proxy.evaluation import evaluate
 from lengthwise.proxy.forests import OBJECTIVES
 from lengthwise.proxy.isotonic import rising_knots
@@ -90,12 +91,54 @@ def test_a_named_model_has_its_own_level():
     assert said["chatty"] / said["terse"] == pytest.approx(4, rel=0.3)
 
 
+def test_a_cap_that_one_model_runs_into_is_not_taken_for_its_level():
+    """Two models answer alike, and two thirds of one's answers were cut: the same is expected."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for n in range(800):
+        tokens, capped = int(np.exp(rng.normal(5, 0.8))), n % 2 == 0
+        cut = capped and tokens > 100
+        prompt = Prompt.of(f"hi {n}", model="capped" if capped else "free")
+        rows.append(
+            Answer(prompt=prompt, output_tokens=min(tokens, 100 if cut else 10**6), cut=cut)
+        )
+    levels = cheap.fit(rows).model_levels
+    assert abs(levels["capped"] - levels["free"]) < 0.2
+
+
 def test_without_text_only_history_counts():
     """The tier that reads no text gives the same answer to all first prompts of one length."""
     model = cheap.fit(answers(300), with_text=False)
     assert model.own is None
-    said = {model.predict(Prompt.of(text)) for text in ("zorgle alpha beta", "mipqua alpha beta")}
-    assert len(said) == 1
+    texts = ("zorgle alpha beta", "mipqua alpha beta", "In one word: why?")
+    assert len({len(text) for text in texts}) == 1
+    assert len({model.predict(Prompt.of(text)) for text in texts}) == 1
+
+
+@pytest.mark.parametrize(("tier", "told"), [("cheap", True), ("history", False)])
+def test_the_card_says_whose_prompts_can_be_recognised(tmp_path, tier, told):
+    """Who hands a model on must know that it tells whether a prompt was among its rows."""
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "m"
+    write(rows, answers(120))
+    words = ["train", "--dataset-path", str(rows), "--tier", tier, "--output", str(out)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert ("prompts again, by their hashes" in (out / "README.md").read_text()) == told
+    assert (json.loads((out / "card.json").read_text()).get("remembered_prompts", 0) > 0) == told
+
+
+def test_without_text_what_is_stated_narrows_nothing(tmp_path):
+    """Its quantiles were taken without looking at that; in the artifact, too."""
+    rng = np.random.default_rng(0)
+    rows = [
+        Answer(prompt=Prompt.of(f"hi {n % 10}"), output_tokens=int(rng.integers(1, 150)))
+        for n in range(300)
+    ]
+    tuned_file.save(cheap.fit(rows, with_text=False), {}, tmp_path / "m")
+    model = load_predictor(str(tmp_path / "m"))
+    p90 = [model.predict(row.prompt).quantile(0.9) for row in rows]
+    within = np.mean([row.output_tokens <= q for row, q in zip(rows, p90, strict=True)])
+    assert 0.86 <= within <= 0.96
 
 
 @pytest.mark.parametrize(
@@ -150,25 +193,43 @@ def test_what_the_conversation_tells_is_not_credited_to_its_words():
         messages = (Message("user", message.content[::-1]), before, message)
         told.append(replace(row, prompt=Prompt(messages=messages)))
 
-    def weight(rows):
-        """How much longer the line makes a long word's answer, root tokens."""
-        own = cheap.fit(rows).own
-        return own.score(["zorgle"]) - own.score(["quax"])
-
     assert weight(alone) > 3
     assert abs(weight(told)) < 0.2 * weight(alone)
 
 
+def weight(rows):
+    """How much longer the line makes a long word's answer, root tokens."""
+    own = cheap.fit(rows).own
+    return own.score(["zorgle"]) - own.score(["quax"])
+
+
+def test_among_many_rows_words_are_not_credited_with_what_the_surface_tells(monkeypatch):
+    """The longer word stands for longer answers: trees see that, and the line leaves it to them."""
+    rows = answers(600)
+    among_few = weight(rows)
+    monkeypatch.setattr(ngrams, "MANY_ROWS", len(rows))
+    assert abs(weight(rows)) < 0.5 * among_few
+
+
+def test_the_line_is_what_its_artifact_will_hold():
+    """Weights are of half precision from the start, also where lengths are absurd."""
+    bags = ngrams.Bags([["zorgle", "quax"]] * 100 + [["quax"]] * 100)
+    line = ngrams.fit(bags, np.repeat([1e7, -1e7], 100))
+    kept = line.weight.astype(np.float16).astype(np.float64)
+    assert np.all(np.isfinite(kept))
+    assert np.array_equal(kept, line.weight)
+
+
 def test_a_model_from_before_there_were_powers_adds_logs(model, tmp_path):
     """Without the array its trees add to a log-length; a power that is none is refused."""
-    needed, arrays = tuned.parts_of(model)
+    needed, arrays = tuned_file.parts_of(model)
     assert model.power == cheap.POWER
-    assert tuned.of_parts(needed, arrays, tmp_path, name="new").power == cheap.POWER
+    assert tuned_file.of_parts(needed, arrays, tmp_path, name="new").power == cheap.POWER
     old = {name: array for name, array in arrays.items() if name != "power"}
-    assert tuned.of_parts(needed, old, tmp_path, name="old").power == 0.0
+    assert tuned_file.of_parts(needed, old, tmp_path, name="old").power == 0.0
     for wrong in (np.array([1.5]), np.array([np.nan]), np.array([])):
         with pytest.raises(ArtifactError):
-            tuned.of_parts(needed, arrays | {"power": wrong}, tmp_path, name="wrong")
+            tuned_file.of_parts(needed, arrays | {"power": wrong}, tmp_path, name="wrong")
 
 
 def test_a_fitted_forest_is_as_fast_as_a_loaded_one(model):
@@ -231,7 +292,7 @@ def test_a_directory_that_is_no_model_is_left_alone(tmp_path):
 
 def test_a_tampered_model_is_refused(model, tmp_path):
     """One flipped byte, a foreign kind: refused by name; whole, it predicts as before."""
-    tuned.save(model, {}, tmp_path / "m")
+    tuned_file.save(model, {}, tmp_path / "m")
     prompt = Prompt.of("zorgle alpha")
     assert load_predictor(str(tmp_path / "m")).predict(prompt) == model.predict(prompt)
     arrays = tmp_path / "m" / "arrays.safetensors"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 
 import pytest
@@ -88,3 +89,13 @@ def test_options_that_a_tier_would_not_look_at_are_refused(tmp_path, words, said
     done = CliRunner().invoke(cli, ["train", *out, *words])
     assert isinstance(done.exception, ConfigError)
     assert said in str(done.exception)
+
+
+def test_prompts_with_a_byte_order_mark_are_read_and_none_is_an_error(teacher, tmp_path):
+    """Rows may begin with the mark, so prompts may; an empty file is a mistake, not no lessons."""
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(codecs.BOM_UTF8 + b'{"prompt": "a"}\n{"prompt": "b"}')
+    assert len(taught_from(path, teacher).lessons) + taught_from(path, teacher).test_side == 2
+    path.write_bytes(b"")
+    with pytest.raises(BadInputError, match=r"prompts\.jsonl: no prompts"):
+        taught_from(path, teacher)

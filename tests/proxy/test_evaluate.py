@@ -84,7 +84,10 @@ def test_a_row_without_a_recorded_prediction_is_named(tmp_path):
     with pytest.raises(BadInputError, match="answer 2 has no predicted_output_length"):
         CliRunner().invoke(cli, words, catch_exceptions=False)
     path.write_text('{"prompt": "a", "output_tokens": 8, "predicted_output_length": -4}\n')
-    with pytest.raises(BadInputError, match="row 1: a predicted length must be positive, not -4"):
+    with pytest.raises(
+        BadInputError,
+        match="row 1: a predicted length must be above 0 and at most 10,000,000, not -4",
+    ):
         CliRunner().invoke(cli, words, catch_exceptions=False)
 
 
@@ -173,3 +176,23 @@ def test_retrieval_is_trained_measured_and_served_from_its_directory(tmp_path, r
         )
         assert done.exit_code == 0, done.output
         assert json.loads(result.read_text())["runs"][0]["predictor"] == spec
+
+
+@pytest.mark.parametrize("tier", ["cheap", "iterative"])
+def test_prompts_that_the_model_remembers_are_counted_and_said(tmp_path, tier):
+    """Whoever measures a model on what it learnt from, in another file, sees why it is so good."""
+    pytest.importorskip("lightgbm")
+    rows, again, new = (tmp_path / name for name in ("rows.jsonl", "again.jsonl", "new.jsonl"))
+    write(rows, answers(120))
+    write(again, answers(120)[:60])
+    write(new, answers(60, seed=5))
+    words = ["train", "--dataset-path", str(rows), "--tier", tier, "--output", str(tmp_path / "m")]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    said = {}
+    for name, path in (("again", again), ("new", new)):
+        words = ["evaluate", "--predictor", str(tmp_path / "m"), "--dataset-path", str(path)]
+        result = CliRunner().invoke(cli, [*words, "--save-result", str(tmp_path / "r.json")])
+        assert result.exit_code == 0, result.output
+        count = json.loads((tmp_path / "r.json").read_text())["remembered_rows"]
+        said[name] = (count > 30, "for new prompts expect less" in " ".join(result.stderr.split()))
+    assert said == {"again": (True, True), "new": (False, False)}

@@ -104,3 +104,14 @@ def test_every_figure_has_an_interval_around_it():
     assert equal["gap_closed_0.7"] is None
     assert equal["kendall_tau_interval"] is None
     assert equal["mae_tokens"] > 0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_length_for_everybody_earns_nothing_by_the_order_of_rows(order):
+    """A file sorted by length must not make a proxy that says nothing look like an oracle."""
+    said = said_of([50.0] * 20, np.arange(1.0, 21.0)[::order])
+    assert f1_top20(said) == pytest.approx(2 * 4 / 24)
+    assert gap_closed(said.p50, said.prompt_tokens, said.actual, load=0.9) == pytest.approx(
+        0, abs=1e-9
+    )
+    assert f1_top20(said_of(np.arange(1, 21), [7.0] * 20)) is None

@@ -71,7 +71,9 @@ def test_skipped_rows_are_counted_and_listed(tmp_path):
     done = CliRunner().invoke(cli, [*words, "--skip-bad-rows"], catch_exceptions=False)
     assert done.exit_code == 0
     assert f"{len(BAD)} bad rows were skipped" in done.output
-    assert "row 4: 'output_tokens' must be 1 to 10,000,000, not -5" in done.output
+    assert (
+        "row 4: 'output_tokens' must be a whole number from 1 to 10,000,000, not -5" in done.output
+    )
     card = json.loads((out / "card.json").read_text())
     assert (card["data"]["rows"], card["data"]["skipped"]) == (80, len(BAD))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from lengthwise.errors import ArtifactError, BadInputError, ConfigError
 from lengthwise.predictors import load_predictor, published, request_log, tuned
 from lengthwise.predictors.artifact import ARRAYS, MANIFEST
 from lengthwise.predictors.base import Prompt
+from lengthwise.predictors.recall import key_of
 from lengthwise.predictors.request_log import Learnable, LogRow
 from lengthwise.predictors.shipped import features_version, shipped
 from lengthwise.proxy import cheap, learner
@@ -52,6 +54,7 @@ def learnable(base):
     said = [base.predict(p) for p in prompts]
     return Learnable(
         ids=np.arange(400),
+        keys=np.array([key_of(p) for p in prompts]),
         features=np.array([tuned.features(p, base, None) for p in prompts], dtype=np.float32),
         output_tokens=np.minimum(np.array(tokens, dtype=float), 300),
         censored=np.array(tokens) > 300,
@@ -86,9 +89,16 @@ def write_log(path, rows, version):
             ttft_ms=None,
             e2el_ms=1.0,
             prompt=None,
+            prompt_key=int(key),
         )
-        for x, n, cut, p50, p90 in zip(
-            rows.features, rows.output_tokens, rows.censored, rows.p50, rows.p90, strict=True
+        for x, key, n, cut, p50, p90 in zip(
+            rows.features,
+            rows.keys,
+            rows.output_tokens,
+            rows.censored,
+            rows.p50,
+            rows.p90,
+            strict=True,
         )
     ]
     request_log.insert(connection, made)
@@ -108,6 +118,7 @@ def test_shuffled_answers_are_not_published(base, learnable):
     mixed = np.random.default_rng(0).permutation(400)
     shuffled = Learnable(
         ids=learnable.ids,
+        keys=learnable.keys,
         features=learnable.features,
         output_tokens=learnable.output_tokens[mixed],
         censored=learnable.censored[mixed],
@@ -295,6 +306,23 @@ def test_train_from_a_log_makes_a_model_that_serves(tmp_path, base, learnable):
     model = load_predictor(str(output))
     assert model.manifest["rows"] == 400
     assert model.predict(Prompt.of("a plan")).mean > model.predict(Prompt.of("a fact")).mean
+    card = (output / "README.md").read_text()
+    assert "The newest 400 answers of `m` in `log.sqlite3`" in card
+    assert "| this model |" in card
+    assert "prompts again, by their hashes" in card
+    assert json.loads((output / "card.json").read_text())["data"]["rows"] == 400
+    assert set(model.recall.keys.tolist()) == set(learnable.keys.tolist())
+
+
+def test_a_log_of_too_few_rows_is_named_with_how_many_it_holds(tmp_path, base, learnable):
+    """The fit of a part of them must not make the log look smaller than it is."""
+    few = replace(learnable, **{f.name: getattr(learnable, f.name)[:21] for f in fields(learnable)})
+    log = tmp_path / "log.sqlite3"
+    write_log(log, few, features_version(base))
+    words = ["--from-log", str(log), "--output", str(tmp_path / "out")]
+    result = CliRunner().invoke(train.command, words)
+    assert isinstance(result.exception, BadInputError)
+    assert f"{log}, 21 rows of m, of which the newest fifth" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
-from lengthwise.proxy.publish import published
+from lengthwise.errors import ConfigError
+from lengthwise.proxy.publish import check_output, published
 
 
 def test_a_link_to_a_model_stays_a_link(tmp_path):
@@ -34,3 +38,25 @@ def test_what_fails_in_the_middle_leaves_the_model_before(tmp_path):
         stop_halfway()
     assert (tmp_path / "m" / "model").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_full_disk_is_said_with_the_place_that_was_to_be_written(tmp_path):
+    """That there is no room tells nobody where; nothing half is left behind."""
+
+    def fill() -> None:
+        with published(tmp_path / "model") as partial:
+            (partial / "arrays").write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(ConfigError, match=r"--output .*model: No space left"):
+        fill()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path):
+    """Hours of training are not spent on it; what could be written holds nothing new after that."""
+    (tmp_path / "file").write_text("here")
+    with pytest.raises(ConfigError, match="file/deep/model: Not a directory"):
+        check_output(tmp_path / "file" / "deep" / "model")
+    check_output(tmp_path / "new" / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

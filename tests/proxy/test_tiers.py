@@ -149,8 +149,14 @@ def test_odd_rows_are_learnt_from_as_they_are(tier):
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        ({"prompt": "a", "output_tokens": float("nan")}, "row 2: 'output_tokens' must be 1 to"),
-        ({"prompt": "a", "output_tokens": -1}, "row 2: 'output_tokens' must be 1 to"),
+        (
+            {"prompt": "a", "output_tokens": float("nan")},
+            "row 2: 'output_tokens' must be a whole number from 1 to",
+        ),
+        (
+            {"prompt": "a", "output_tokens": -1},
+            "row 2: 'output_tokens' must be a whole number from 1 to",
+        ),
         ({"prompt": 3, "output_tokens": 1}, "row 2: 'prompt' must be text, not a number"),
         ({"prompt": "a"}, "row 2: 'output_tokens' is missing"),
         ({"prompt": "a", "output_tokens": 1, "answer": 5}, "row 2: 'answer' must be text, not 5"),

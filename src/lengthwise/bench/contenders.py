@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: name -> the system that gets the true lengths; each is the upper bound for that order.
-ORACLES = {"oracle": "sjf", "oracle-aged": "ssjf", "oracle-elastic": "ssjf-elastic"}
+ORACLES = {
+    "oracle": "sjf",
+    "oracle-aged": "ssjf",
+    "oracle-elastic": "ssjf-elastic",
+    "oracle-level": "ssjf-level",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

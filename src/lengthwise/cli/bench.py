@@ -118,8 +118,8 @@ COMPARISON = _options(
         "--compare",
         metavar="NAMES",
         help="Compare scheduling policies, for example fcfs,sjf,ssjf,oracle,oracle-aged. oracle is "
-        "sjf, oracle-aged is ssjf, oracle-elastic is ssjf-elastic, told the lengths that the fcfs "
-        "run of the same seed saw.",
+        "sjf, oracle-aged is ssjf, oracle-elastic and oracle-level the like, told the lengths that "
+        "the fcfs run of the same seed saw.",
     ),
     click.option("--seeds", help="Comma-separated seeds, one run of each policy per seed."),
     click.option("--num-seeds", type=click.IntRange(1), help="Short for --seeds 0,1,...,N-1."),

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 FILE = click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
+#: Newest answers of a model that `stats` measures on.
+MEASURED_ROWS = 2000
 #: Rows of one Parquet row group.
 GROUP_ROWS = 4096
 
@@ -92,7 +94,8 @@ def export(path: Path, *, kind: str, output: Path | None) -> None:
     """  # noqa: D301  # \b is click's mark for text that keeps its line breaks
     from lengthwise.predictors import request_log  # noqa: PLC0415  # numpy: after --help
 
-    rows = request_log.every_row(path)
+    damaged: list[str] = []
+    rows = request_log.every_row(path, damaged=damaged)
     if kind == "parquet":
         if output is None:
             raise ConfigError("--format parquet needs --output FILE")
@@ -102,6 +105,8 @@ def export(path: Path, *, kind: str, output: Path | None) -> None:
     else:
         for row in rows:
             click.echo(_line(row), nl=False)
+    if damaged:
+        click.echo(f"{path}: {len(damaged)} damaged rows were left out; {damaged[0]}", err=True)
 
 
 @command.command("vacuum")
@@ -120,7 +125,7 @@ def vacuum(path: Path, *, keep_rows: int | None, drop_prompts: bool) -> None:
 
     with request_log.reading(path):
         pass  # it is a log of ours
-    before = path.stat().st_size
+    before = _size(path)
     try:
         with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as connection:
             if drop_prompts:
@@ -135,7 +140,13 @@ def vacuum(path: Path, *, keep_rows: int | None, drop_prompts: bool) -> None:
             rows = connection.execute("SELECT count(*) FROM requests").fetchone()[0]
     except sqlite3.Error as error:
         raise BadInputError(f"{path}: {error}") from None
-    click.echo(f"{path}: {rows} rows, {before} -> {path.stat().st_size} bytes", err=True)
+    click.echo(f"{path}: {rows} rows, {before} -> {_size(path)} bytes", err=True)
+
+
+def _size(path: Path) -> int:
+    """Size of a log and of what SQLite has not put into its main file yet."""
+    beside = path.with_name(f"{path.name}-wal")
+    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
 
 
 def _stats_of(path: Path, model: str) -> dict[str, Any]:
@@ -151,12 +162,8 @@ def _stats_of(path: Path, model: str) -> dict[str, Any]:
         censored = connection.execute(
             "SELECT avg(censored) FROM requests WHERE model = ?", (model,)
         ).fetchone()[0]
-        newest = connection.execute(
-            "SELECT p50, p90, output_tokens, censored FROM requests WHERE model = ? "
-            "AND p50 IS NOT NULL AND output_tokens >= 1 ORDER BY id DESC LIMIT 2000",
-            (model,),
-        ).fetchall()
-    seen = [Seen(p50, p90, tokens, bool(cut)) for p50, p90, tokens, cut in newest]
+        newest = request_log.seen_lately(connection, model, MEASURED_ROWS)
+    seen = [Seen(*row) for row in newest]
     figures = {
         "kendall_tau": rank(seen).tau,
         "kendall_tau_uncensored": rank(seen, censored=False).tau,
@@ -237,5 +244,5 @@ def _arrow(pa: Any, name: str) -> Any:
         return pa.bool_()
     if name == "features":
         return pa.list_(pa.float32())
-    integers = {"features_version", "max_tokens", "prompt_tokens"}
+    integers = {"features_version", "max_tokens", "prompt_tokens", "prompt_key"}
     return pa.int64() if name in integers else pa.float64()

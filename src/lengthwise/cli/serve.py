@@ -229,7 +229,9 @@ def command(
     if engine:
         refuse_embedded_options(ctx)
         engines = engines_of(engine, engine_api_key_env, max_inflight)
-        config = GatewayConfig(engines=engines, drain_s=_or(drain_s, 30.0), **gateway)
+        config = GatewayConfig(
+            engines=engines, drain_s=30.0 if drain_s is None else drain_s, **gateway
+        )
         asyncio.run(_serve(config, None))
         return
     if engine_api_key_env or max_inflight:
@@ -261,7 +263,7 @@ def command(
     try:
         config = GatewayConfig(
             engines=(EngineConfig(url=embedded.url, max_inflight=slots),),
-            drain_s=_or(drain_s, EMBEDDED_DRAIN_S),
+            drain_s=EMBEDDED_DRAIN_S if drain_s is None else drain_s,
             **gateway,
         )
         asyncio.run(_serve(config, embedded))
@@ -295,7 +297,3 @@ def _end_with_stdin() -> None:
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value

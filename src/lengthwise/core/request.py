@@ -20,7 +20,8 @@ class Request:
     The host writes `attained_tokens` (output so far) and, at arrival, `s_per_token` (the engine's
     time per output token of one request, as far as the host knows it). For a policy that looks at
     the queue (`SeesQueue`), the queue writes at arrival what stood in it then: `queue_s`, how long
-    that would take, and `queue_s_per_token`, how long per token of length if all were equally long.
+    that would take, `queue_s_per_token`, how long per token of length if all were equally long, and
+    `usual_tokens`, the mean size of those who came before.
     """
 
     id: int
@@ -38,6 +39,7 @@ class Request:
     attained_tokens: int = 0
     queue_s: float | None = None
     queue_s_per_token: float = 0.0
+    usual_tokens: float = 0.0
 
     @property
     def size_tokens(self) -> float:

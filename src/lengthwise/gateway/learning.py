@@ -186,15 +186,37 @@ class Learning:
         served.resumed = True
         if not self._learns:
             return
+        served.learnable = await self._count(served)
+        if await self._swap(served):
+            # Not from here: a gateway that is started anew every day would never refit again.
+            learnt_from = await self._count(served, until=served.last_row_id)
+            served.next_at = next_refit_at(learnt_from)
+        if served.learnable >= served.next_at:
+            self._wake.set()
+        await self._look_back(served)
+
+    async def _look_back(self, served: Served) -> None:
+        """Show the watch what was predicted before: who was not worth its order still is not."""
+        path, name = Path(self.config.log_path or ""), served.predictor.name
+        newest = served.watch.rule.window
+        with contextlib.suppress(LengthwiseError):  # that it cannot be read was said
+            seen = await asyncio.to_thread(
+                _seen_lately, path, served.model, self._version, name, newest
+            )
+            if served.predictor.name == name and not served.watch.rows:
+                for row in seen:
+                    served.watch.add(row)
+        if served.watch.falls_back:
+            log.warning("%s: %s", served.model, _FELL)
+
+    async def _count(self, served: Served, until: int | None = None) -> int:
+        """Count a model's rows, up to one; none if the log cannot be read, which is said."""
         path = Path(self.config.log_path or "")
         try:
-            served.learnable = await asyncio.to_thread(_count, path, served.model, self._version)
+            return await asyncio.to_thread(_count, path, served.model, self._version, until)
         except LengthwiseError as error:
             log.warning("the request log cannot be read: %s", error)
-        if await self._swap(served):
-            served.next_at = next_refit_at(served.learnable)
-        elif served.learnable >= served.next_at:
-            self._wake.set()
+            return 0
 
     async def _swap(self, served: Served) -> bool:
         """Put the current published model to work; False if there is none that is sound."""
@@ -208,6 +230,7 @@ class Learning:
         served.predictor = found
         served.version = int(found.manifest.get("version", 0))
         served.rows_learnt = int(found.manifest.get("rows", 0))
+        served.last_row_id = int(found.manifest.get("last_row_id", 0))
         served.watch.restart()
         return True
 
@@ -249,11 +272,19 @@ def _says(answer: dict[str, Any]) -> str:
     )
 
 
-def _count(path: Path, model: str, version: int) -> int:
+def _count(path: Path, model: str, version: int, until: int | None) -> int:
     if not path.exists():
         return 0
     with request_log.reading(path) as connection:
-        return request_log.count_learnable(connection, model, version)
+        return request_log.count_learnable(connection, model, version, until=until)
+
+
+def _seen_lately(path: Path, model: str, version: int, name: str, newest: int) -> list[Seen]:
+    if not path.exists():
+        return []
+    with request_log.reading(path) as connection:
+        found = request_log.seen_lately(connection, model, newest, of=(version, name))
+    return [Seen(*row) for row in found]
 
 
 def _ms(from_s: float, to_s: float | None) -> float | None:

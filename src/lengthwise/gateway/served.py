@@ -40,6 +40,7 @@ class Served:
     watch: Watch = field(default_factory=Watch)
     learnable: int = 0
     rows_learnt: int = 0
+    last_row_id: int = 0
     version: int = 0
     refits: int = 0
     next_at: int = FIRST_ROWS

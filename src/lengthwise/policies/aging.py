@@ -74,6 +74,40 @@ class ElasticAged:
         return request.arrival_s + self.bound_s(request)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelAged:
+    """`Aged`, and the long are level: what is predicted beyond `level` usual sizes counts no more.
+
+    The gain in the mean is won between the short and the rest; an order among the long wins little
+    of it and makes the tail, for it is the longest who are put off furthest. Here they are served
+    as they came. The usual size is the mean of those who came before, the key is fixed at arrival,
+    and the bound is one for all: stretch x level x the usual service. `level` infinite is `Aged`.
+    """
+
+    stretch: float = 12.0
+    level: float = 1.5
+
+    name: ClassVar[str] = "level-aged"
+    rekey: ClassVar[Rekey] = Rekey.NEVER
+    preempts: ClassVar[bool] = False
+    sees_queue: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stretch < float("inf"):
+            raise ValueError(f"stretch must be at least 0 and finite, not {self.stretch!r}")
+        if not self.level > 0:
+            raise ValueError(f"level must be positive, not {self.level!r}")
+
+    def bound_s(self, request: Request) -> float:
+        """How long after `request` one may arrive and still overtake it, seconds."""
+        size = min(request.size_tokens, self.level * request.usual_tokens)
+        return self.stretch * request.s_per_token * size
+
+    def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
+        """Arrival, put off by the bound, seconds."""
+        return request.arrival_s + self.bound_s(request)
+
+
 @dataclass(frozen=True, slots=True)
 class HRRN:
     """Highest response ratio next: (wait + service) / service, largest first (Hansen 1971).

@@ -62,12 +62,12 @@ def load_directory(path: Path) -> Predictor:
         neural,
         retrieval,
         stack,
-        tuned,
+        tuned_file,
     )
 
     kinds: dict[str, Callable[..., Predictor]] = {
         "stack": stack.load,
-        tuned.KIND: tuned.load,
+        tuned_file.KIND: tuned_file.load,
         retrieval.KIND: retrieval.load,
         iterative.KIND: iterative.load,
         neural.KIND: neural.load,

@@ -43,6 +43,18 @@ _CLASSES = (
     v.GREETINGS,
     frozenset({"how", "why"}),
 )
+#: word -> the classes that it is of: one look for all of them
+_CLASSES_OF = {
+    word: tuple(i for i, known in enumerate(_CLASSES) if word in known)
+    for word in frozenset[str]().union(*_CLASSES)
+}
+_OPENED = {
+    word: tuple(1.0 if word in opener else 0.0 for opener in _OPENERS)
+    for word in frozenset[str]().union(*_OPENERS)
+}
+_OPENED_BY_NONE = (0.0,) * len(_OPENERS)
+_KINDS = tuple(tuple(1.0 if kind is k else 0.0 for k in Kind if k) for kind in Kind)
+_CAPITALS = bytes(range(ord("A"), ord("Z") + 1))
 _MARKS = ("?", "!", ",", ".", ":", '"', "`", "{", "(", "=", "\n", "\n\n", "\n-", "#", "/", "_", ";")
 
 NAMES = (
@@ -57,6 +69,8 @@ NAMES = (
 )  # fmt: skip
 COUNT = len(NAMES)
 
+#: A word of more characters is long.
+LONG_WORD_CHARS = 8
 #: Messages looked back on; a conversation's recent answers say most about the next.
 MAX_MESSAGES_BACK = 40
 
@@ -124,29 +138,41 @@ def row(reading: Reading, said: Stated, ngrams: float) -> list[float]:
     text, words = reading.text, reading.words
     count = len(words)
     seen = set(words)
+    sizes = list(map(len, words))
+    classes = [0.0] * len(_CLASSES)
+    for word in _CLASSES_OF.keys() & seen:
+        for i in _CLASSES_OF[word]:
+            classes[i] += 1.0
     first = words[0] if words else ""
     end = text.rstrip()[-1:]
     kept = len(text) or 1
     question_at = text.find("?")
-    kind = int(said.kind)
     return [
         log1p(reading.chars),
         log1p(count),
-        sum(map(len, words)) / count if count else 0.0,
+        sum(sizes) / count if count else 0.0,
         reading.ascii_share,
         float(sum(map(str.isdigit, words))),
-        float(sum(len(word) > 8 for word in words)),
+        float(sum(map(LONG_WORD_CHARS.__lt__, sizes))),
         len(seen) / count if count else 0.0,
-        sum(map(str.isupper, text[:200])) / min(kept, 200),
+        _capitals(text[:200]) / min(kept, 200),
         1.0 if end == "?" else 0.0,
         question_at / kept if question_at >= 0 else -1.0,
         float(text.count(". ") + text.count("? ") + text.count("! ")),
-        *(float(text.count(mark)) for mark in _MARKS),
-        *(1.0 if first in opener else 0.0 for opener in _OPENERS),
-        *(float(len(seen & known)) for known in _CLASSES),
+        *map(float, map(text.count, _MARKS)),
+        *_OPENED.get(first, _OPENED_BY_NONE),
+        *classes,
         log1p(said.tokens),
         said.confidence,
-        float(kind),
-        *(1.0 if kind == k else 0.0 for k in range(1, len(Kind))),
+        float(said.kind),
+        *_KINDS[said.kind],
         ngrams,
     ]
+
+
+def _capitals(text: str) -> int:
+    """Count upper-case letters."""
+    if text.isascii():
+        ascii_text = text.encode()
+        return len(ascii_text) - len(ascii_text.translate(None, _CAPITALS))
+    return sum(map(str.isupper, text))

@@ -26,7 +26,7 @@ def label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
         or (seen >= v.POLAR and near(words, *v.POLAR, reach=4))
         or any(
             not v.ASKING.isdisjoint(words[max(0, i - 3) : i])
-            for i, word in enumerate(words)
+            for i, word in enumerate(() if seen.isdisjoint(v.LABEL_NOUNS) else words)
             if word in v.LABEL_NOUNS
         )
     )
@@ -39,13 +39,15 @@ def label(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
 
 def extract(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Extract the name; what date is mentioned in; return the fields as JSON."""
-    if seen & v.CODE_WORDS:
+    named = not v.EXTRACT_VERBS.isdisjoint(words[:8])
+    maybe = named or words[0] in v.EXTRACT_OPENERS or not seen.isdisjoint(v.STRUCTURED)
+    if not maybe or not seen.isdisjoint(v.CODE_WORDS):
         return None
     size = min(payload_tokens(reading) or 40.0, 150.0)
-    if not v.EXTRACT_VERBS.isdisjoint(words[:8]):
+    if named:
         tokens, trust = (20 + 0.8 * size, 0.5) if seen & v.STRUCTURED else (8 + 0.2 * size, 0.55)
         return Stated(Kind.EXTRACT, tokens, trust)
-    if words[0] in ("list", "name", "find", "identify") and ":" in reading.text and size > 8:
+    if words[0] in v.EXTRACT_OPENERS and ":" in reading.text and size > 8:
         return Stated(Kind.EXTRACT, 8 + 0.35 * size, 0.45)
     if len(words) <= 40 and payload_tokens(reading):
         if seen & v.STRUCTURED and seen & v.MAKING:
@@ -57,6 +59,8 @@ def extract(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated 
 
 def rework(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Translate, correct, rewrite, sort, summarise a text that is given: as long as its source."""
+    if v.REWORK_RATIO.keys().isdisjoint(seen):
+        return None
     at_end = (word for word in words[-6:] if word in v.REWORK_AT_END)
     verb = next((word for word in words[:6] if word in v.REWORK_RATIO), None) or next(at_end, None)
     if verb is None:
@@ -79,8 +83,10 @@ def quoted(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated |
 
     A choice between things ("urgent or not urgent?") or a question on the quote is shorter.
     """
+    if reading.text.count('"') < 2:
+        return None
     size = payload_tokens(reading)
-    if not size or reading.text.count('"') < 2 or size > QUOTE_TOKENS:
+    if not size or size > QUOTE_TOKENS:
         return None
     if asking_words(reading) > QUOTE_ASKING_WORDS or reasons(words, seen):
         return None

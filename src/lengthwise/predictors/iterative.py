@@ -18,7 +18,7 @@ from lengthwise.core.prediction import Prediction
 from lengthwise.errors import ArtifactError
 from lengthwise.predictors import artifact
 from lengthwise.predictors.so_far import COUNT, features_so_far
-from lengthwise.predictors.stack import MAX_LOG, MIN_LOG
+from lengthwise.predictors.stack import around
 from lengthwise.predictors.trees import Trees
 
 if TYPE_CHECKING:
@@ -159,12 +159,7 @@ class Iterative:
         """Predict what is still to come from a row of `features_so_far`; needs `trees`."""
         if self.trees is None:
             raise ValueError("this model was trained without the text of answers")
-        middle = min(max(self.trees.sum(x), MIN_LOG), MAX_LOG)
-        at = np.interp(middle, self.spread_at, np.arange(len(self.spread_at)))
-        below = int(at)
-        above = min(below + 1, len(self.spread_at) - 1)
-        spread = self.spread[below] + (at - below) * (self.spread[above] - self.spread[below])
-        return Prediction(tuple(np.exp(np.clip(middle + spread, MIN_LOG, MAX_LOG)).tolist()))
+        return around(self.trees.sum(x), self.spread_at, self.spread)
 
 
 def given(first: Prediction, attained: float) -> Prediction:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from lengthwise.predictors.recall import key_of
 from lengthwise.predictors.request_log import LogRow
 from lengthwise.predictors.tuned import features
 
@@ -44,6 +45,7 @@ def make_row(
         p90=p90,
         mean=None if own is None else own.mean,
         max_tokens=None if max_tokens is None or max_tokens > _MOST else max_tokens,
+        prompt_key=None if vector is None or prompt is None else key_of(prompt),
         prompt=_json(prompt) if with_prompt and prompt is not None else None,
         **known,
     )

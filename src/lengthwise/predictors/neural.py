@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lengthwise.errors import ArtifactError
-from lengthwise.predictors import artifact, encoder, tuned
+from lengthwise.predictors import artifact, encoder, tuned_file
 from lengthwise.predictors.encoder import MAX_TOKENS, MIN_TOKENS, Encoder, Window
-from lengthwise.predictors.tuned import STATED, Tuned, around, features, scale_of
+from lengthwise.predictors.stack import around
+from lengthwise.predictors.tuned import STATED, Tuned, features, scale_of
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -98,7 +99,7 @@ def save(model: Neural, manifest: dict[str, Any], files: dict[str, bytes], direc
     }
     whole = dict(files)
     if model.cheap is not None:
-        cheap, arrays = tuned.parts_of(model.cheap)
+        cheap, arrays = tuned_file.parts_of(model.cheap)
         needed["cheap"] = cheap
         whole[artifact.ARRAYS] = artifact.encode(arrays)
     artifact.save_files(directory, {**manifest, **needed}, whole)
@@ -125,7 +126,7 @@ def load(directory: Traversable, *, name: str) -> Neural:
     cheap = None
     if "cheap" in manifest:
         arrays = artifact.decode(files[artifact.ARRAYS], str(directory))
-        cheap = tuned.of_parts(manifest["cheap"], arrays, directory, name=name)
+        cheap = tuned_file.of_parts(manifest["cheap"], arrays, directory, name=name)
     return Neural(
         encoder=encoder.of_files(files, window, models=models, directory=directory, name=name),
         cheap=cheap,

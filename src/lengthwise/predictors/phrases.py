@@ -88,7 +88,7 @@ def counted_items(words: list[str]) -> float:
 
 def reasons(words: list[str], seen: frozenset[str]) -> bool:
     """Whether reasons are asked for, and not ruled out ("do not explain")."""
-    if not seen & v.REASONING:
+    if seen.isdisjoint(v.REASONING):
         return False
     return any(
         v.NEGATIONS.isdisjoint(words[max(0, i - 3) : i]) and words[max(0, i - 1)] != "no"

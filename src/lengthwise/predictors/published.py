@@ -17,7 +17,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from lengthwise.errors import ArtifactError
-from lengthwise.predictors import artifact, tuned
+from lengthwise.predictors import artifact, tuned_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +43,7 @@ def publish(root: Path, model: str, fitted: Tuned, manifest: dict[str, Any]) -> 
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     version = 1 + max(_versions(folder), default=0)
     partial = folder / f".v{version}.partial"
-    tuned.save(fitted, {**manifest, "version": version, "model": model}, partial)
+    tuned_file.save(fitted, {**manifest, "version": version, "model": model}, partial)
     for name in (artifact.ARRAYS, artifact.MANIFEST):
         _flush(partial / name)
     digest = hashlib.sha256((partial / artifact.MANIFEST).read_bytes()).hexdigest()
@@ -78,7 +78,7 @@ def load_current(root: Path, model: str) -> Tuned | None:
         raise ArtifactError(f"{where}: does not name a published model ({error!r})") from None
     if hashlib.sha256(content).hexdigest() != digest:
         raise ArtifactError(f"{directory / artifact.MANIFEST}: its SHA-256 is not the published")
-    return tuned.load(directory, name=f"learnt-v{version}")
+    return tuned_file.load(directory, name=f"learnt-v{version}")
 
 
 def _versions(folder: Path) -> list[int]:

@@ -3,8 +3,9 @@
 Traffic repeats itself: a question asked again, a template without its variables, a job that runs
 every night. What a prompt's earlier answers were says more of the next one than any model of
 prompts, by as much as answers to one prompt scatter less than answers to prompts that look alike
-(normal means with a common prior: Efron and Morris 1973). Prompts are known by a hash of their
-features, so a request log without text is enough.
+(normal means with a common prior: Efron and Morris 1973). Prompts are known by a hash of what
+was said, which a request log without text holds as well. Features would not do: they are the same
+for two dialogues of equal sizes, for two system messages, for two words that nobody ever met.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -20,19 +21,37 @@ from lengthwise.errors import ArtifactError
 
 if TYPE_CHECKING:
     from lengthwise.predictors.artifact import Arrays
+    from lengthwise.predictors.base import Prompt
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+#: What no prompt hashes to: a row of which nobody knows what was asked.
+NO_KEY: Final = 0
+#: The last so many messages are read; of the last few so many characters of either end, of those
+#: before them so many. What is left out counts by its size. So a key costs some 20 us of a long
+#: conversation, and no prompt takes long.
+READ_MESSAGES, LAST_MESSAGES = 64, 3
+LAST_CHARS, EARLIER_CHARS = 4096, 128
 
-def key_of(x: Array) -> int:
-    """Hash features, shape (n,): the same for the same prompt, and for hardly any other."""
-    known = blake2b(x.astype("<f4").tobytes(), digest_size=8).digest()
-    return int.from_bytes(known, "little", signed=True)
+
+def key_of(prompt: Prompt) -> int:
+    """Hash what was said and by whom, 64 bits: other words, another key. Never NO_KEY."""
+    # Sizes stand before what they are of: no two conversations make the same text.
+    kept = [f"{len(prompt.messages)} "]
+    messages = prompt.messages[-READ_MESSAGES:]
+    last = len(messages) - LAST_MESSAGES
+    for number, (role, content) in enumerate(messages):
+        chars = LAST_CHARS if number >= last else EARLIER_CHARS
+        whole = len(content) <= 2 * chars
+        said = content if whole else content[:chars] + content[-chars:]
+        kept.append(f"{len(role)} {len(content)} {role[:EARLIER_CHARS]}{said}")
+    digest = blake2b("".join(kept).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True) or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recall:
-    """Mean log-length of each prompt's answers, and how many there were.
+    """Mean log-length of each prompt's answers, and how many there were (a cut one is not a whole).
 
     Shapes: keys, mean, count (prompts,). `within`: the share of a prediction's squared error that
     is scatter between answers to one prompt, in (0, 1].
@@ -47,9 +66,13 @@ class Recall:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_at", {key: n for n, key in enumerate(self.keys.tolist())})
 
-    def draw(self, x: Array, middle: float) -> tuple[float, float]:
+    def knows(self, key: int) -> bool:
+        """Whether a prompt was among the rows."""
+        return key in self._at
+
+    def draw(self, key: int, middle: float) -> tuple[float, float]:
         """Draw a log-length towards what the prompt got; also the share of spread that is left."""
-        at = self._at.get(key_of(x))
+        at = self._at.get(key)
         if at is None:
             return middle, 1.0
         between = 1 - self.within
@@ -63,7 +86,7 @@ class Recall:
         return {
             "recall_keys": self.keys.astype("<i8"),
             "recall_mean": self.mean.astype("<f4"),
-            "recall_count": self.count.astype("<i4"),
+            "recall_count": self.count.astype("<f4"),
             "recall_within": np.array([self.within]),
         }
 
@@ -78,7 +101,7 @@ class Recall:
             keys.dtype == np.dtype("<i8")
             and keys.shape == mean.shape == count.shape == (len(keys),)
             and bool(np.all(np.isfinite(mean)))
-            and bool(np.all(count > 0))
+            and bool(np.all((count > 0) & np.isfinite(count)))
             and within.shape == (1,)
             and 0 < within[0] <= 1
         )

@@ -4,6 +4,7 @@ A prior, not a model: a small grammar over words, general to tasks and engines. 
 open chat has few such prompts, yet on them a language model does as told, so they decide who is
 short. Every rule reads the words near the head and the tail of the text, in linear time; the first
 rule that applies wins. Sizes are round numbers for an English answer without ornament.
+Most prompts state nothing, so a rule looks at the set of words before it looks at each of them.
 """
 
 from __future__ import annotations
@@ -70,18 +71,18 @@ def _closed(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None
     """Yes or no, true or false, one letter, one number, "only the name"."""
     if reasons(words, seen):
         return None
-    instructed = bool(seen & v.ANSWERING)
+    instructed = not seen.isdisjoint(v.ANSWERING)
     for pair, tokens in v.CLOSED_PAIRS.items():
         if pair <= seen and near(words, *pair, reach=2):
             return Stated(Kind.CLOSED, tokens, 0.85 if instructed else 0.7)
-    for i, word in enumerate(words):
+    for i, word in enumerate(() if seen.isdisjoint(v.ONLY) else words):
         if word in v.ONLY and is_order(words, i):
             around = words[max(0, i - 4) : i + 7]
             if v.LARGE_OBJECTS.isdisjoint(around):
                 return Stated(Kind.CLOSED, 6.0, 0.75)
-    if answers_with_one(words):
+    if instructed and answers_with_one(words):
         return Stated(Kind.CLOSED, 6.0, 0.75)
-    if "letter" in seen and seen & v.CHOICE and instructed and not seen & v.COMPOSING:
+    if "letter" in seen and seen & v.CHOICE and instructed and seen.isdisjoint(v.COMPOSING):
         return Stated(Kind.CLOSED, 3.0, 0.7)
     return None
 
@@ -89,7 +90,7 @@ def _closed(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None
 def _measured(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """N words, sentences, lines, paragraphs, pages, bullets: the largest that is asked for."""
     largest = 0.0
-    for i, word in enumerate(words):
+    for i, word in enumerate(() if v.UNITS.keys().isdisjoint(seen) else words):
         per_unit = v.UNITS.get(word)
         if per_unit is None:
             continue
@@ -114,8 +115,8 @@ def _measured(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | No
 
 def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """List three of something: so many items, a phrase each."""
-    for i, word in enumerate(words[:-1]):
-        if not is_list_lead(words, i):
+    for i, word in enumerate(() if seen.isdisjoint(v.LIST_LEADS) else words[:-1]):
+        if word not in v.LIST_LEADS or not is_list_lead(words, i):
             continue
         for j in range(i + 1, min(i + 5, len(words) - 1)):
             count = v.number(words[j])
@@ -134,6 +135,8 @@ def _listing(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | Non
 
 def _form(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Write a haiku, tell a joke, draft an e-mail: forms have their usual lengths."""
+    if v.FORMS.keys().isdisjoint(seen):
+        return None
     if v.MAKING.isdisjoint(words[:10]) and v.FORM_LEADS.isdisjoint(words[:3]):
         return None
     for word in words[:16]:
@@ -145,7 +148,7 @@ def _form(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
 
 def _code(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Write a function, a query, a program."""
-    if not seen & v.MAKING:
+    if v.PROGRAMS.keys().isdisjoint(seen) or seen.isdisjoint(v.MAKING):
         return None
     for word in words[:20]:
         tokens = v.PROGRAMS.get(word)
@@ -174,7 +177,7 @@ def _fact(reading: Reading, words: list[str], seen: frozenset[str]) -> Stated | 
 
 def _sum(text: str, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Reckon, or convert one unit into another."""
-    digits = sum(word.isdigit() for word in words)
+    digits = sum(map(str.isdigit, words))
     if digits >= 2 and seen & v.QUANTITIES:
         return Stated(Kind.FACT, 50.0, 0.4)
     if digits >= 2 and (seen & v.SUMS or any(sign in text for sign in v.SIGNS)):
@@ -186,7 +189,7 @@ def _sum(text: str, words: list[str], seen: frozenset[str]) -> Stated | None:
 
 def _brief(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Be brief, of whatever it is."""
-    if seen & v.BRIEF or ("short" in seen and seen & v.ANSWERING):
+    if not seen.isdisjoint(v.BRIEF) or ("short" in seen and seen & v.ANSWERING):
         return Stated(Kind.BRIEF, 70.0, 0.4)
     if words[0] == "define" or ("mean" in seen and words[0] == "what" and len(words) < 12):
         return Stated(Kind.BRIEF, 60.0, 0.3)
@@ -195,14 +198,19 @@ def _brief(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
 
 def _long(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Explain in detail, step by step."""
-    if seen & v.THOROUGH or near(words, "step", "by", reach=1) or near(words, "in", "depth"):
+    by_step = "step" in seen and near(words, "step", "by", reach=1)
+    if (
+        by_step
+        or not seen.isdisjoint(v.THOROUGH)
+        or ("depth" in seen and near(words, "in", "depth"))
+    ):
         return Stated(Kind.LONG, 380.0, 0.3)
     return None
 
 
 def _chat(_: Reading, words: list[str], seen: frozenset[str]) -> Stated | None:
     """Greet, thank, agree."""
-    if len(words) <= 4 and seen & v.GREETINGS:
+    if len(words) <= 4 and not seen.isdisjoint(v.GREETINGS):
         return Stated(Kind.CHAT, 22.0, 0.5)
     return None
 

@@ -2,12 +2,16 @@
 
 Nodes of all trees lie in flat arrays; the right child follows the left; a leaf points at itself
 with a threshold of infinity, so that walking `depth` steps from the roots needs no branch.
+
+A forest of many nodes is laid out once more, level by level and complete: place p of a level leads
+to 2p or 2p + 1 of the next. Thresholds recur over the trees, so each is compared once a row.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +25,21 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 #: With at most so many nodes for each that is walked through, it is quicker to ask all of them.
 ASK_ALL = 4
+#: A complete layout of more places takes more memory than it is worth.
+MAX_PLACES = 2**18
+
+
+class Levels(NamedTuple):
+    """A complete layout. Shapes: feature, threshold (tests,); each of tests (places of its level,).
+
+    `tests`: which test each place of a level makes; the first is of the roots. `values` (places,)
+    of the last level.
+    """
+
+    feature: Array
+    threshold: Array
+    tests: tuple[Array, ...]
+    values: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +55,15 @@ class Trees:
 
     def sum(self, x: Array) -> float:
         """Add up the leaves that one row of features, shape (features,), reaches."""
+        levels = self.levels
+        if levels is not None:
+            right = (x.take(levels.feature) > levels.threshold).astype(np.intp)
+            place = np.arange(len(self.roots))
+            for tests in levels.tests:
+                step = right.take(tests.take(place))
+                place += place
+                place += step
+            return float(np.add.reduce(levels.values.take(place)))
         at = self.roots
         if len(self.left) <= ASK_ALL * len(at) * self.depth:
             next_of = self.left + (x.take(self.feature) > self.threshold)
@@ -44,7 +72,26 @@ class Trees:
         else:
             for _ in range(self.depth):
                 at = self.left.take(at) + (x.take(self.feature.take(at)) > self.threshold.take(at))
-        return float(self.value.take(at).sum())
+        return float(np.add.reduce(self.value.take(at)))
+
+    @cached_property
+    def levels(self) -> Levels | None:
+        """The complete layout, None where to ask all nodes or to walk is better."""
+        trees = len(self.roots)
+        if len(self.left) <= ASK_ALL * trees * self.depth or trees << self.depth > MAX_PLACES:
+            return None
+        order = np.lexsort((self.threshold, self.feature))
+        feature, threshold = self.feature[order], self.threshold[order]
+        new = np.ones(len(order), dtype=bool)
+        new[1:] = (np.diff(feature) != 0) | (threshold[1:] != threshold[:-1])
+        test = np.empty(len(order), dtype=np.intp)
+        test[order] = np.cumsum(new) - 1
+        tests, at = [], self.roots
+        for _ in range(self.depth):
+            tests.append(test[at])
+            left = self.left[at]
+            at = np.column_stack((left, left + ~np.isposinf(self.threshold[at]))).reshape(-1)
+        return Levels(feature[new], threshold[new], tuple(tests), self.value[at])
 
     def arrays(self) -> Arrays:
         """Return what `of_arrays` reads."""
@@ -86,6 +133,7 @@ class Trees:
         )
         if not sound:
             raise ArtifactError("the trees of this artifact point outside their arrays")
+        _ = trees.levels  # laid out now, so that no prediction waits for it
         return trees
 
     @classmethod

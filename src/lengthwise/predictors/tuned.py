@@ -15,29 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.core.prediction import Prediction
-from lengthwise.errors import ArtifactError
-from lengthwise.predictors import artifact, stack
-from lengthwise.predictors.beside import Beside
 from lengthwise.predictors.features import COUNT as TEXT_COUNT
 from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.recall import Recall
-from lengthwise.predictors.stack import MAX_LOG, MIN_LOG, NGrams, Stack, blend, hashed
-from lengthwise.predictors.trees import Trees
+from lengthwise.predictors.recall import NO_KEY, Recall, key_of
+from lengthwise.predictors.stack import MAX_LOG, NGrams, Stack, around, blend, hashed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from importlib.resources.abc import Traversable
-    from pathlib import Path
 
+    from lengthwise.core.prediction import Prediction
     from lengthwise.predictors.base import Message, Prompt
+    from lengthwise.predictors.beside import Beside
+    from lengthwise.predictors.trees import Trees
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-KIND = "tuned"
 NAMES = (
     *TEXT_NAMES,
     "answers", "log_previous", "mean_log_answer", "log_all_answers",
@@ -50,8 +45,6 @@ SHIPPED, STATED, OWN = COUNT - 3, COUNT - 2, COUNT - 1
 #: Features that read no text: all that a history-only model may look at.
 HISTORY = tuple(range(TEXT_COUNT, TEXT_COUNT + 8))
 WITHOUT_TEXT = (0, *HISTORY)
-#: Features by which a prompt is known again: all that no fit has a say in.
-IDENTITY = SHIPPED
 
 #: Messages that the turn before is looked for in.
 LOOK_BACK = 8
@@ -101,8 +94,8 @@ def _conversation(messages: Sequence[Message], words: list[str]) -> list[float]:
         1.0 if last.rstrip()[-1:] in '.!?)}>`:"' else 0.0,
         float(last.count("```")),
         float(last.count("\n")),
-        len(mine & set(last.lower().split())) / (len(mine) or 1),
-        len(mine & set(before.lower().split())) / (len(mine) or 1),
+        len(mine.intersection(last.lower().split())) / (len(mine) or 1),
+        len(mine.intersection(before.lower().split())) / (len(mine) or 1),
     ]
 
 
@@ -127,6 +120,7 @@ class Tuned:
     power: float = 0.0
     beside: Beside | None = None
     recall: Recall | None = None
+    reads_text: bool = True
     model_levels: dict[str, float] = field(default_factory=dict)
     name: str = "tuned"
     manifest: dict[str, Any] = field(default_factory=dict)
@@ -134,14 +128,15 @@ class Tuned:
     def predict(self, prompt: Prompt) -> Prediction:
         """Predict the length of an answer, before the client's cap."""
         x = features(prompt, self.base, self.own)
-        return self.predict_row(x, self.model_levels.get(prompt.model, 0.0))
+        key = NO_KEY if self.recall is None else key_of(prompt)
+        return self.predict_row(x, self.model_levels.get(prompt.model, 0.0), key)
 
-    def predict_row(self, x: Array, level: float = 0.0) -> Prediction:
-        """Predict from a row of `features`, shape (COUNT,)."""
+    def predict_row(self, x: Array, level: float = 0.0, key: int = NO_KEY) -> Prediction:
+        """Predict from a row of `features`, shape (COUNT,), and the key of its prompt."""
         middle, left = self.middle(x), 1.0
         if self.recall is not None:
-            middle, left = self.recall.draw(x[:IDENTITY], middle)
-        scale = left * scale_of(x[STATED])
+            middle, left = self.recall.draw(key, middle)
+        scale = left * scale_of(x[STATED] if self.reads_text else 0.0)
         return around(level + middle, self.spread_at, self.spread, scale)
 
     def middle(self, x: Array) -> float:
@@ -151,19 +146,6 @@ class Tuned:
         if self.beside is not None:
             raw = (raw + float(self.beside.say(x))) / 2
         return float(np.interp(raw, self.knots_at, self.knots))
-
-
-def around(middle: float, spread_at: Array, spread: Array, scale: float) -> Prediction:
-    """Lay the atoms around a log-length; the spread is linear between its levels.
-
-    Shapes: spread_at (levels,), rising; spread (levels, atoms).
-    """
-    middle = min(max(middle, MIN_LOG), MAX_LOG)
-    at = np.interp(middle, spread_at, np.arange(len(spread_at)))
-    below = int(at)
-    above = min(below + 1, len(spread_at) - 1)
-    here = spread[below] + (at - below) * (spread[above] - spread[below])
-    return Prediction(tuple(np.exp(np.clip(middle + scale * here, MIN_LOG, MAX_LOG)).tolist()))
 
 
 #: Spread of what a prompt states with full confidence, of the usual one. The quantiles are taken of
@@ -183,123 +165,3 @@ def score(forests: tuple[Trees, ...], x: Array) -> float:
     raw = np.array([forest.sum(x) for forest in forests])
     share = np.exp(raw - raw.max())
     return float(share @ np.arange(len(raw)) / share.sum())
-
-
-def save(tuned: Tuned, manifest: dict[str, Any], out: Path) -> None:
-    """Write the artifact; the manifest gets what is needed to read it."""
-    needed, arrays = parts_of(tuned)
-    artifact.save(out, {**manifest, **needed}, arrays)
-
-
-def parts_of(tuned: Tuned) -> tuple[dict[str, Any], artifact.Arrays]:
-    """Return what `of_parts` reads: what a manifest says, and the arrays."""
-    arrays: artifact.Arrays = {
-        **{f"base_{name}": array for name, array in stack.arrays_of(tuned.base).items()},
-        "line": tuned.line.astype("<f8"),
-        "power": np.array([tuned.power]),
-        "knots_at": tuned.knots_at.astype("<f8"),
-        "knots": tuned.knots.astype("<f8"),
-        "spread_at": tuned.spread_at.astype("<f8"),
-        "spread": tuned.spread.astype("<f8"),
-    }
-    if tuned.own is not None:
-        arrays["own_weight"] = tuned.own.weight.astype(np.float32)
-        arrays["own_idf"] = np.sqrt(tuned.own.idf_squared).astype(np.float16)
-    if tuned.beside is not None:
-        arrays |= tuned.beside.arrays()
-    if tuned.recall is not None:
-        arrays |= tuned.recall.arrays()
-    for number, forest in enumerate(tuned.forests):
-        arrays |= {f"forest{number}_{name}": a for name, a in forest.arrays().items()}
-    needed = {
-        "kind": KIND,
-        "features": COUNT,
-        "forests": len(tuned.forests),
-        "model_levels": tuned.model_levels,
-    }
-    return needed, arrays
-
-
-def load(directory: Traversable, *, name: str) -> Tuned:
-    """Load an artifact. Raises ArtifactError if it is absent, foreign or damaged."""
-    manifest, arrays = artifact.load(directory)
-    return of_parts(manifest, arrays, directory, name=name)
-
-
-def of_parts(manifest: Any, arrays: artifact.Arrays, directory: Traversable, *, name: str) -> Tuned:
-    """Build from what `parts_of` gives. Raises ArtifactError if it does not fit together."""
-    if not isinstance(manifest, dict):
-        raise ArtifactError(f"{directory}: not a tuned model")
-    if manifest.get("kind") != KIND or manifest.get("features") != COUNT:
-        raise ArtifactError(f"{directory}: not a tuned model of {COUNT} features; train it again")
-    forests, levels = manifest.get("forests"), manifest.get("model_levels")
-    if not isinstance(forests, int) or not 1 <= forests <= 64 or not isinstance(levels, dict):
-        raise ArtifactError(f"{directory}: its manifest is not one of a tuned model")
-    try:
-        base = {n.removeprefix("base_"): a for n, a in arrays.items() if n.startswith("base_")}
-        own = None
-        if "own_weight" in arrays:
-            own = NGrams(
-                weight=arrays["own_weight"].astype(np.float64),
-                idf_squared=arrays["own_idf"].astype(np.float64) ** 2,
-            )
-        tuned = Tuned(
-            base=stack.of_arrays(base, directory, name="shipped"),
-            own=own,
-            line=arrays["line"].astype(np.float64),
-            forests=tuple(
-                Trees.of_arrays(_named(arrays, f"forest{number}_"), COUNT)
-                for number in range(forests)
-            ),
-            knots_at=arrays["knots_at"].astype(np.float64),
-            knots=arrays["knots"].astype(np.float64),
-            spread_at=arrays["spread_at"].astype(np.float64),
-            spread=arrays["spread"].astype(np.float64),
-            # Artifacts from before there were powers hold none.
-            power=float(arrays["power"][0]) if "power" in arrays else 0.0,
-            beside=Beside.of_arrays(arrays, COUNT),
-            recall=Recall.of_arrays(arrays),
-            model_levels={str(model): float(level) for model, level in levels.items()},
-            name=name,
-            manifest=manifest,
-        )
-        _check(tuned, directory)
-    except (KeyError, IndexError, TypeError, ValueError, OverflowError) as error:
-        raise ArtifactError(f"{directory}: {error} is missing or malformed") from None
-    return tuned
-
-
-def _named(arrays: artifact.Arrays, prefix: str) -> artifact.Arrays:
-    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
-
-
-def _check(tuned: Tuned, directory: Traversable) -> None:
-    own = tuned.own
-    buckets = 1 if own is None else len(own.weight)
-    sound = (
-        buckets > 0
-        and buckets & (buckets - 1) == 0
-        and (own is None or own.weight.shape == own.idf_squared.shape == (buckets,))
-        and tuned.line.shape == (2,)
-        and 0 <= tuned.power <= 1
-        and tuned.knots.shape == tuned.knots_at.shape == (len(tuned.knots),)
-        and len(tuned.knots) > 0
-        and bool(np.all(np.diff(tuned.knots_at) > 0))
-        and bool(np.all(np.diff(tuned.knots) >= 0))
-        and tuned.spread.ndim == 2
-        and tuned.spread.shape[0] == len(tuned.spread_at) > 0
-        and tuned.spread_at.ndim == 1
-        and tuned.spread.shape[1] > 0
-        and bool(np.all(np.diff(tuned.spread, axis=1) >= 0))
-        and bool(np.all(np.diff(tuned.spread_at) > 0))
-        and all(np.isfinite(level) for level in tuned.model_levels.values())
-        and all(
-            bool(np.all(np.isfinite(array)))
-            for array in (
-                tuned.line, tuned.knots_at, tuned.knots, tuned.spread_at, tuned.spread,
-                *((own.weight, own.idf_squared) if own else ()),
-            )
-        )
-    )  # fmt: skip
-    if not sound:
-        raise ArtifactError(f"{directory}: its arrays do not fit together")

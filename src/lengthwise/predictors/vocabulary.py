@@ -78,6 +78,7 @@ ASKING = frozenset({"what", "which", "determine", "identify", "detect", "decide"
 POLAR = frozenset({"positive", "negative"})
 
 EXTRACT_VERBS = frozenset({"extract", "pull", "retrieve", "parse"})
+EXTRACT_OPENERS = frozenset({"list", "name", "find", "identify"})
 STRUCTURED = frozenset({"json", "yaml", "xml", "csv"})
 
 #: verb -> tokens of the answer for one token of the text that it is given
@@ -112,6 +113,8 @@ LIST_VERBS = frozenset({
     "list", "give", "name", "suggest", "provide", "write", "generate", "tell", "recommend", "find",
     "create", "propose", "brainstorm", "mention", "identify", "state", "come", "enumerate", "offer",
 })  # fmt: skip
+#: Words that a number to list may follow ("what are 5", "top ten").
+LIST_LEADS = LIST_VERBS | {"are", "top"}
 NOT_COUNTED = frozenset({
     "year", "years", "old", "minute", "minutes", "hour", "hours", "day", "days", "week", "weeks",
     "month", "months", "percent", "kg", "km", "miles", "people", "of", "dollars", "player", "th",

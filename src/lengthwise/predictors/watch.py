@@ -16,7 +16,7 @@ import numpy as np
 from lengthwise.core.prediction import Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -34,39 +34,67 @@ class Rank(NamedTuple):
     """Rank agreement: Kendall's tau over what can be compared, and how sure its sign is.
 
     `z` is the sum of agreements over its standard deviation if the order meant nothing (Daniels
-    1944, exact for any two antisymmetric scores, so also with ties and censoring).
+    1944, exact for any two antisymmetric scores, so also with ties and censoring); `full_z` is
+    what it would be if all pairs that can be compared agreed. Without ties `z` is `tau * full_z`;
+    where nearly all are tied or cut, `full_z` tells that little can be known.
     """
 
     tau: float
     z: float
+    full_z: float
+
+
+_UNKNOWN = Rank(nan, nan, nan)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """When to stop believing, and when to begin again.
 
-    150 rows of a proxy with tau .28 give z of 5, of one that ranks nothing 0 +- 1. `trip_z` is the
-    one-sided 5 % point; `harm_z` ends an order that is plainly reversed early; `recover_z` is
-    asked of a proxy that has been useless, so that chance does not bring it back. The test costs
-    0.2 ms, so it is made at each `every`th row.
+    The order is dropped where agreement is not beyond chance (`z` below `chance_z`) and also below
+    the predictor's own level (`z` more than `below` deviations under what that level would give):
+    useless for certain, but only if that is news. Of all tests with a bounded delay, one on as many
+    latest rows as the delay allows errs least (finite moving average: Guepie, Fillatre and
+    Nikiforov 2012), so this is asked of the whole window. Of the latest 8, 16, 32 ... rows only
+    what is plain is asked, `far_below`: an order that is reversed, at once. It spends little of the
+    error, as they are many tests, and rows that finish first in overload are the short ones of both
+    sides, which agree less: 5.5 deviations are one-sided 2e-8.
+
+    The level is the upper quartile of the window's `z / full_z` (tau; with ties and cut rows,
+    Goodman and Kruskal's gamma) at the latest `memory` tests: windows that went bad are a minority
+    among them for hundreds of rows. Before there is one it is `unproven`. It is held between
+    `least`, so that nobody sinks into uselessness unseen, and `enough`, so that another model,
+    whose answers are harder to rank, may take a good one's place.
+
+    `recover_z` is asked of a proxy that has been useless, so that chance does not bring it back.
     """
 
-    window: int = 150
-    every: int = 8
-    trip_rows: int = 100
-    trip_z: float = 1.645
-    harm_rows: int = 20
-    harm_z: float = -2.5
+    window: int = 200
+    every: int = 4
+    whole_rows: int = 100
+    shortest_rows: int = 8
+    chance_z: float = 2.5
+    below: float = 2.3
+    far_below: float = 5.5
+    least: float = 0.15
+    unproven: float = 0.2
+    enough: float = 0.25
+    memory: int = 100
     recover_rows: int = 60
     recover_z: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ValueError(f"every must be at least 1, not {self.every!r}")
-        if not 0 < self.harm_rows <= self.trip_rows <= self.window:
-            raise ValueError("0 < harm_rows <= trip_rows <= window does not hold")
-        if not self.harm_z < self.trip_z < self.recover_z:
-            raise ValueError("harm_z < trip_z < recover_z does not hold")
+        for name in ("every", "memory"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        if not 3 <= self.shortest_rows <= self.whole_rows <= self.window:
+            raise ValueError("3 <= shortest_rows <= whole_rows <= window does not hold")
+        if not 0 < self.below < self.far_below:
+            raise ValueError("0 < below < far_below does not hold")
+        if not self.chance_z < self.recover_z:
+            raise ValueError("chance_z < recover_z does not hold")
+        if not 0 < self.least <= self.unproven <= self.enough <= 1:
+            raise ValueError("0 < least <= unproven <= enough <= 1 does not hold")
 
 
 class Watch:
@@ -83,7 +111,17 @@ class Watch:
         self.falls_back = False
         self.stand_in: Prediction | None = None
         self.trips = 0
+        self._levels: deque[float] = deque(maxlen=self.rule.memory)
         self._fresh = 0
+
+    @property
+    def level(self) -> float:
+        """Agreement that this predictor is held to, of the pairs that can be compared."""
+        rule = self.rule
+        if not self._levels:
+            return rule.unproven
+        ordered = sorted(self._levels)
+        return min(max(ordered[3 * len(ordered) // 4], rule.least), rule.enough)
 
     def add(self, row: Seen) -> bool:
         """Take in a finished row; return whether `falls_back` changed."""
@@ -96,29 +134,55 @@ class Watch:
         if self._fresh < self.rule.every:
             return False
         self._fresh = 0
-        verdict = self._verdict()
-        if verdict == self.falls_back:
-            return False
-        self.falls_back = verdict
-        self.stand_in = usual(self.rows) if verdict else None
-        self.trips += verdict
-        return True
+        return self._recover() if self.falls_back else self._fall()
 
     def restart(self) -> None:
-        """Forget the rows of a predictor that was replaced; the latch stays until rows free it."""
+        """Forget the rows of a predictor that was replaced; the latch stays until rows free it.
+
+        So does the level: who takes over was found to rank the newest rows as well.
+        """
         self.rows.clear()
 
-    def _verdict(self) -> bool:
+    def _fall(self) -> bool:
+        if not self._fails():
+            return False
+        self.falls_back = True
+        self.stand_in = usual(self.rows)
+        self.trips += 1
+        return True
+
+    def _recover(self) -> bool:
+        """Believe again, and forget the rows before those that speak for it."""
+        rule = self.rule
+        for rows, seen in self._latest(rule.recover_rows):
+            if seen.z >= rule.recover_z:
+                self.falls_back, self.stand_in = False, None
+                self.rows = deque([*self.rows][-rows:], maxlen=rule.window)
+                return True
+        return False
+
+    def _fails(self) -> bool:
         """Whether to fall back now. What cannot be ranked (too few rows, all tied) is no news."""
-        rule, count = self.rule, len(self.rows)
-        if count < (rule.recover_rows if self.falls_back else rule.harm_rows):
-            return self.falls_back
-        z = rank(self.rows).z
-        if not isfinite(z):
-            return self.falls_back
-        if self.falls_back:
-            return z < rule.recover_z
-        return z < (rule.trip_z if count >= rule.trip_rows else rule.harm_z)
+        rule, level = self.rule, self.level
+        for rows, seen in self._latest(rule.shortest_rows):
+            is_whole = rows == len(self.rows) and rows >= rule.whole_rows
+            allowed = rule.below if is_whole else rule.far_below
+            if seen.z < min(rule.chance_z, level * seen.full_z - allowed):  # NaN is not
+                return True
+            if is_whole and seen.full_z > 0:
+                self._levels.append(seen.z / seen.full_z)
+        return False
+
+    def _latest(self, least: int) -> Iterator[tuple[int, Rank]]:
+        """Agreement of the latest 2^k x `shortest_rows` rows, each with their number, then all."""
+        predicted, tokens, cut = _arrays(self.rows)
+        n, rows = len(self.rows), self.rule.shortest_rows
+        while rows < n:
+            if rows >= least:
+                yield rows, rank_arrays(predicted[-rows:], tokens[-rows:], cut[-rows:])
+            rows *= 2
+        if n >= least:
+            yield n, rank_arrays(predicted, tokens, cut)
 
 
 def rank(rows: Sequence[Seen] | deque[Seen], *, censored: bool = True) -> Rank:
@@ -126,39 +190,46 @@ def rank(rows: Sequence[Seen] | deque[Seen], *, censored: bool = True) -> Rank:
 
     Without `censored`, only rows that ended by themselves count. O(n^2), small n.
     """
-    kept = [row for row in rows if censored or not row.censored]
-    predicted = np.array([row.median for row in kept])
-    tokens = np.array([row.tokens for row in kept])
-    cut = np.array([row.censored for row in kept], dtype=bool)
-    return rank_arrays(predicted, tokens, cut)
+    return rank_arrays(*_arrays([row for row in rows if censored or not row.censored]))
+
+
+def _arrays(rows: Sequence[Seen] | deque[Seen]) -> tuple[Array, Array, Array]:
+    predicted = np.array([row.median for row in rows])
+    tokens = np.array([row.tokens for row in rows])
+    return predicted, tokens, np.array([row.censored for row in rows], dtype=bool)
 
 
 def rank_arrays(predicted: Array, tokens: Array, cut: Array) -> Rank:
     """Do what `rank` does, for arrays of shape (rows,)."""
     n = len(predicted)
     if n < 3:
-        return Rank(nan, nan)
-    a = np.sign(predicted[:, None] - predicted)
+        return _UNKNOWN
+    # Sums of as many as n^2 ones, which a float32 counts exactly below 2^24.
+    exact = np.float32 if n < 4096 else np.float64
+    a: Array = (predicted[:, None] > predicted).astype(exact)
+    a = a - a.T
     # i outlasts j if it has more tokens and j's end is known; at equal counts a cut one is longer.
     ended = ~cut
     more = (tokens[:, None] > tokens) & ended
     more |= (tokens[:, None] == tokens) & cut[:, None] & ended
-    b = more.astype(np.float64)
-    b -= b.T
-    total = float((a * b).sum())
-    aa, bb = float(np.abs(a).sum()), float(np.abs(b).sum())
+    b: Array = more.astype(exact)
+    b = b - b.T
+    total, aa, bb = float(np.vdot(a, b)), float(np.vdot(a, a)), float(np.vdot(b, b))
     if not aa or not bb:
-        return Rank(nan, nan)
-    rows_a = float(np.square(a.sum(1)).sum())
-    rows_b = float(np.square(b.sum(1)).sum())
+        return _UNKNOWN
+    rows_a = float(np.square(a.sum(1, dtype=np.float64)).sum())
+    rows_b = float(np.square(b.sum(1, dtype=np.float64)).sum())
     # Variance of the sum over all pairings of the two scores: Daniels 1944, as in Kendall's book.
     variance = 4 * (rows_a - aa) * (rows_b - bb) / (n * (n - 1) * (n - 2))
     variance += 2 * aa * bb / (n * (n - 1))
-    return Rank(total / sqrt(aa * bb), total / sqrt(variance) if variance > 0 else nan)
+    if not variance > 0:
+        return Rank(total / sqrt(aa * bb), nan, nan)
+    compared = float(np.vdot(np.abs(a), np.abs(b)))
+    return Rank(total / sqrt(aa * bb), total / sqrt(variance), compared / sqrt(variance))
 
 
 def coverage(rows: Sequence[Seen] | deque[Seen], *, censored: bool = True) -> float:
-    """Share of answers that their p90 covers; NaN without rows.
+    """Share of answers that their p90 covers; NaN without rows, and where all were cut below it.
 
     With `censored`, cut rows count by the product-limit estimate (Kaplan and Meier 1958): one cut
     below its p90 leaves open whether it would have gone past.
@@ -175,7 +246,7 @@ def coverage(rows: Sequence[Seen] | deque[Seen], *, censored: bool = True) -> fl
         if not cut:
             beyond *= 1 - 1 / at_risk
         at_risk -= 1
-    return 1 - beyond
+    return 1 - beyond if at_risk or beyond < 1 else nan
 
 
 def level(rows: Sequence[Seen] | deque[Seen]) -> float:

@@ -165,6 +165,11 @@ def answer_of(row: Any) -> Answer:
     """Read a row with its count. Raises BadInputError that says what is wrong with it."""
     if isinstance(row, dict) and "output_tokens" not in row:
         raise BadInputError("'output_tokens' is missing")
+    if isinstance(row, dict) and "features" in row and not {"prompt", "messages"} & row.keys():
+        raise BadInputError(
+            "a request log's row without its text (the gateway ran without --log-prompts); "
+            "`train --from-log` learns from the log itself"
+        )
     reason = fault_in_row(row)
     if reason is not None:
         raise BadInputError(reason)
@@ -219,7 +224,8 @@ def _length(value: Any) -> int:
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole or not 1 <= value <= MAX_OUTPUT_TOKENS:
         raise BadInputError(
-            f"'output_tokens' must be 1 to {MAX_OUTPUT_TOKENS:,}, not {shown(value)}"
+            f"'output_tokens' must be a whole number from 1 to {MAX_OUTPUT_TOKENS:,}, not "
+            f"{shown(value)}"
         )
     return int(value)
 
@@ -238,7 +244,10 @@ def _recorded(row: dict[str, Any]) -> Prediction | None:
         return None
     for value in values:
         if type(value) not in (int, float) or not 0 < value <= MAX_OUTPUT_TOKENS:
-            raise BadInputError(f"a predicted length must be positive, not {shown(value)}")
+            raise BadInputError(
+                f"a predicted length must be above 0 and at most {MAX_OUTPUT_TOKENS:,}, not "
+                f"{shown(value)}"
+            )
     if len(values) == 1:
         return Prediction.point(values[0])
     low, middle, high = sorted(values)

@@ -31,7 +31,8 @@ def write(directory: Path, card: dict[str, Any]) -> None:
     """Write the card as JSON and as Markdown."""
     whole = {"lengthwise_version": __version__, **card}
     (directory / CARD).write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    (directory / README).write_text(markdown(whole), encoding="utf-8")
+    laid_out = markdown_of_log(whole) if "newest_fifth" in card else markdown(whole)
+    (directory / README).write_text(laid_out, encoding="utf-8")
 
 
 def read(directory: Path) -> dict[str, Any] | None:
@@ -85,6 +86,47 @@ def markdown(card: dict[str, Any]) -> str:
     return "\n".join([*lines, *_after(card), ""])
 
 
+def markdown_of_log(card: dict[str, Any]) -> str:
+    """Lay out the card of a model that was learnt from a request log."""
+    data = card["data"]
+    lines = [
+        "# A length predictor: tier cheap, learnt from a request log",
+        "",
+        f"Trained by Lengthwise {card['lengthwise_version']} on {card['created']}.",
+        "",
+        "    lengthwise serve --predictor DIR",
+        "",
+        "## Data",
+        "",
+        f"- The newest {data['rows']:,} answers of `{data['model']}` in `{data['source']}`.",
+        (
+            f"- {data['cut_rows']:,} answers were cut off: known to be longer than they are, and "
+            "counted so."
+        ),
+        *_remembered_line(card),
+        "",
+        "## On the newest fifth",
+        "",
+        "Each half of it predicted by a fit to all other rows, and by what served at the time;",
+        "loss: the pinball loss of the log of p50 and p90, smaller is better.",
+        "",
+        "| | Kendall tau | loss |",
+        "| --- | ---: | ---: |",
+    ]
+    for name, title in (("fitted", "this model"), ("served", "what served")):
+        score = card["newest_fifth"][name]
+        tau, loss = ("-" if one is None else f"{one:.3f}" for one in (score["tau"], score["loss"]))
+        lines.append(f"| {title} | {tau} | {loss} |")
+    return "\n".join([*lines, ""])
+
+
+def _remembered_line(card: dict[str, Any]) -> list[str]:
+    if not card.get("remembered_prompts"):
+        return []
+    known = f"- It knows {card['remembered_prompts']:,} prompts again, by their hashes: "
+    return [known + "who has a prompt can tell whether it was among them."]
+
+
 def _after(card: dict[str, Any]) -> list[str]:
     """Say what the text so far was worth, of a model that predicts again while answers come."""
     if "after" not in card:
@@ -121,7 +163,7 @@ def _split_line(card: dict[str, Any]) -> str:
 
 
 def _training_lines(card: dict[str, Any]) -> list[str]:
-    lines = []
+    lines = _remembered_line(card)
     if "teacher" in card:
         told = card["teacher"]
         lines.append(f"- {told['lessons']:,} more prompts as the model `{told['name']}` says.")

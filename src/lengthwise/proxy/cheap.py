@@ -6,17 +6,17 @@ knots and the spread are made of those predictions: they say what to expect of a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError
 from lengthwise.predictors.power import logged, raised
+from lengthwise.predictors.recall import NO_KEY
 from lengthwise.predictors.shipped import shipped
 from lengthwise.predictors.tuned import (
     COUNT,
     HISTORY,
-    IDENTITY,
     OWN,
     SHIPPED,
     STATED,
@@ -25,9 +25,16 @@ from lengthwise.predictors.tuned import (
     score,
 )
 from lengthwise.proxy import linear, ngrams
-from lengthwise.proxy.calibration import knots_of, spread_of, undo_cuts
+from lengthwise.proxy.calibration import (
+    drawn_beyond,
+    knots_of,
+    spread_of,
+    undo_cuts,
+    worth_of,
+)
 from lengthwise.proxy.forests import FEW_ROWS, OBJECTIVES, Objective, boost
-from lengthwise.proxy.remember import remember
+from lengthwise.proxy.remember import Got, remember
+from lengthwise.proxy.scale import as_if_whole, line_of
 from lengthwise.proxy.table import FOLDS, Lesson, Table, deal, model_levels, table_of
 
 if TYPE_CHECKING:
@@ -37,11 +44,10 @@ if TYPE_CHECKING:
     from lengthwise.proxy.answers import Answer
 
 Array = np.ndarray[Any, np.dtype[Any]]
+_P = ParamSpec("_P")
 
 MIN_ROWS = 20
 CENSOR_ROUNDS = 2
-#: The shipped score is believed as if so many rows, of so much variance, had confirmed it.
-LINE_ROWS, LINE_VARIANCE = 50, 0.5
 #: Lengths are regressed on the scale of their square root.
 POWER = 0.5
 #: What is longer than so many times this quantile teaches as if it were so long: a few absurd rows
@@ -60,33 +66,6 @@ class Fitted(NamedTuple):
     level: Array
 
 
-def fit(
-    rows: Sequence[Answer],
-    *,
-    objective: Objective = "regression",
-    with_text: bool = True,
-    seed: int = 0,
-    base: Stack | None = None,
-    lessons: Sequence[Lesson] = (),
-    on_step: Callable[[str], None] = lambda _: None,
-) -> Tuned:
-    """Fit a model, from the shipped one or from `base`.
-
-    `with_text` False reads the conversation's history and sizes only. `lessons` of a teacher are
-    fitted to as rows are; lengths and spread are the rows' alone. Raises BadInputError where
-    nothing can be learnt, ConfigError for an unknown objective, MissingExtraError without lightgbm.
-    """
-    return fit_to(
-        rows,
-        objective=objective,
-        with_text=with_text,
-        seed=seed,
-        base=base,
-        lessons=lessons,
-        on_step=on_step,
-    ).model
-
-
 def fit_to(
     rows: Sequence[Answer],
     *,
@@ -97,7 +76,12 @@ def fit_to(
     lessons: Sequence[Lesson] = (),
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Fitted:
-    """Fit as `fit` does; return also what was fitted to."""
+    """Fit a model, from the shipped one or from `base`; return also what it was fitted to.
+
+    `with_text` False reads the conversation's history and sizes only. `lessons` of a teacher are
+    fitted to as rows are; lengths and spread are the rows' alone. Raises BadInputError where
+    nothing can be learnt, ConfigError for an unknown objective, MissingExtraError without lightgbm.
+    """
     if objective not in OBJECTIVES:
         raise ConfigError.unknown("objective", objective, OBJECTIVES)
     check_lengths(rows)
@@ -108,10 +92,24 @@ def fit_to(
     return _fit(table, base, objective, levels, with_text=with_text, seed=seed, on_step=on_step)
 
 
-def fit_features(matrix: Array, output_tokens: Array, cut: Array, base: Stack) -> Tuned:
+def _model_alone(fitting: Callable[_P, Fitted]) -> Callable[_P, Tuned]:
+    def fit(*args: _P.args, **options: _P.kwargs) -> Tuned:
+        return fitting(*args, **options).model
+
+    return fit
+
+
+#: As `fit_to`, and the model alone.
+fit = _model_alone(fit_to)
+
+
+def fit_features(
+    matrix: Array, output_tokens: Array, cut: Array, base: Stack, *, keys: Array | None = None
+) -> Tuned:
     """Fit to rows of the request log, whose text is not known: no own n-grams.
 
-    Shapes: matrix (rows, COUNT) of `tuned.features` with `base`; output_tokens, cut (rows,).
+    Shapes: matrix (rows, COUNT) of `tuned.features` with `base`; output_tokens, cut (rows,); keys
+    (rows,) of the prompts, where they are known (None: of none).
     Raises BadInputError where nothing can be learnt, MissingExtraError without lightgbm.
     """
     if matrix.ndim != 2 or matrix.shape[1] != COUNT or not len(matrix) == len(cut):
@@ -130,6 +128,7 @@ def fit_features(matrix: Array, output_tokens: Array, cut: Array, base: Stack) -
         fold=deal(group.reshape(-1), 0),
         level=np.zeros(len(tokens)),
         real=np.ones(len(tokens), dtype=bool),
+        key=np.full(len(tokens), NO_KEY) if keys is None else keys,
     )
     return _fit(table, base, "regression", {}).model
 
@@ -150,11 +149,13 @@ def _fit(
     power = POWER if objective == "regression" else 0.0
     knots: tuple[Array, Array] = (np.zeros(1), np.zeros(1))
     line, said, middle = np.zeros(2), np.zeros(len(y)), np.zeros(len(y))
+    if table.cut.any():
+        y = as_if_whole(y, table)
     for last in range(CENSOR_ROUNDS if table.cut.any() else 1):
         on_step("n-grams" if with_text else "history")
         x, own = _with_own(table, y, seed, with_text=with_text)
         on_step(f"trees, held out in {FOLDS} folds")
-        line = _line(x[real, SHIPPED], y[real], objective)
+        line = line_of(x[real, SHIPPED], y[real], objective)
         said = _raised(line[0] + line[1] * x[:, SHIPPED], power)
         raw = said + _out_of_fold(x, _aim(y, power) - said, table, objective, seed)
         raw = np.array([logged(one, power) for one in raw])
@@ -164,10 +165,18 @@ def _fit(
         middle = np.interp(raw, *knots)
         if last + 1 < CENSOR_ROUNDS and table.cut.any():
             y = y.copy()
-            y[real] = undo_cuts(y[real], limit[real], middle[real], table.cut[real])
+            y[real] = undo_cuts(limit[real], middle[real], table.cut[real])
     on_step("trees, all rows")
     forests = boost(x, _aim(y, power) - said, objective, seed, from_log=table.bags is None)
-    spread_at, spread = spread_of(middle[real], y[real], x[real, STATED], table.level[real])
+    drawn = drawn_beyond(limit[real], middle[real], table.cut[real], seed)
+    spread_at, spread = spread_of(middle[real], drawn, x[real, STATED], table.level[real])
+    recall = None
+    if with_text:
+        worth = worth_of(limit[real], middle[real], table.cut[real])
+        memorable = _within_reason(y[real])
+        recall = remember(
+            Got(key=table.key[real], log_tokens=memorable, middle=middle[real], worth=worth)
+        )
     model = Tuned(
         base=base,
         own=own,
@@ -179,7 +188,8 @@ def _fit(
         spread=spread,
         power=power,
         beside=linear.fit(x, y) if few else None,
-        recall=remember(x[real, :IDENTITY], y[real], middle[real]) if with_text else None,
+        recall=recall,
+        reads_text=with_text,
         model_levels=levels,
     )
     return Fitted(model, y[real], table.level[real])
@@ -198,32 +208,16 @@ def _check(whole: Sequence[float], rows: int) -> None:
     if not lengths:
         raise BadInputError("every answer was cut off: no length is known")
     if len(lengths) == 1:
-        raise BadInputError(f"every answer has {lengths.pop():g} tokens: there is nothing to learn")
-
-
-def _line(shipped: Array, y: Array, objective: Objective) -> Array:
-    """Fit y = a + b x shipped, b drawn towards 1 as if LINE_ROWS had said so. Shape (2,).
-
-    What does not say lengths (rankers, classes) has no scale to be put on: zeros.
-    """
-    if objective not in ("regression", "quantile"):
-        return np.zeros(2)
-    if np.ptp(shipped) == 0:  # hidden from a model that reads no text
-        return np.array([float(y.mean()), 0.0])
-    centred = shipped - shipped.mean()
-    if not np.any(centred):  # hidden: who may not read the text may not read its score
-        return np.array([float(y.mean()), 0.0])
-    prior = LINE_ROWS * LINE_VARIANCE
-    slope = (float(centred @ y) + prior) / (float(centred @ centred) + prior)
-    slope = min(max(slope, 0.0), 2.0)
-    return np.array([float(y.mean()) - slope * float(shipped.mean()), slope])
+        raise BadInputError(
+            f"every whole answer has {lengths.pop():g} tokens: there is nothing to learn"
+        )
 
 
 def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Array, NGrams | None]:
     """Set the n-gram column by lines that have not seen the row's fold; also the line of all.
 
-    The line is fitted to what trees on the conversation's history leave unsaid: words of it would
-    else be credited with what the history tells.
+    The line is fitted to what trees without it leave unsaid: words would else be credited with what
+    the history tells. Of few rows, trees on all features take from the line what it says better.
     """
     x = table.x.copy()
     x[:, OWN] = 0.0
@@ -233,12 +227,13 @@ def _with_own(table: Table, y: Array, seed: int, *, with_text: bool) -> tuple[Ar
         hidden = np.setdiff1d(np.arange(COUNT), WITHOUT_TEXT)
         x[:, hidden] = 0.0
         return x, None
-    scale = _line(x[table.real, SHIPPED], y[table.real], "regression")
+    scale = line_of(x[table.real, SHIPPED], y[table.real], "regression")
     rest = _aim(y, POWER) - _raised(scale[0] + scale[1] * x[:, SHIPPED], POWER)
-    past = np.zeros_like(x)
-    past[:, HISTORY] = x[:, HISTORY]
-    if np.ptp(past, axis=0).any():
-        rest -= _out_of_fold(past, rest, table, "regression", seed)
+    told = x.copy()
+    if len(y) < ngrams.MANY_ROWS:
+        told[:, np.setdiff1d(np.arange(COUNT), HISTORY)] = 0.0
+    if np.ptp(told, axis=0).any():
+        rest -= _out_of_fold(told, rest, table, "regression", seed)
     for k in range(FOLDS):
         inside = np.flatnonzero(table.fold != k)
         outside = np.flatnonzero(table.fold == k)
@@ -251,7 +246,13 @@ def _aim(y: Array, power: float) -> Array:
     """Say what trees are to reach for log-lengths, on their scale. Shape (rows,)."""
     if not power:
         return y
-    return _raised(np.minimum(y, np.quantile(y, LONG_QUANTILE) + np.log(LONG_TIMES)), power)
+    return _raised(_within_reason(y), power)
+
+
+def _within_reason(y: Array) -> Array:
+    """Cut what is absurdly long. Shape (rows,)."""
+    longest = np.quantile(y, LONG_QUANTILE) + np.log(LONG_TIMES)
+    return np.asarray(np.minimum(y, longest))
 
 
 def _raised(log_tokens: Array, power: float) -> Array:

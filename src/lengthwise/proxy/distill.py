@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import replace
 from math import log
 from typing import TYPE_CHECKING, NamedTuple
@@ -34,9 +35,13 @@ def taught_from(path: Path, teacher: Predictor) -> Taught:
     """
     try:
         with path.open("rb") as stream:
+            if stream.peek(3)[:3] == codecs.BOM_UTF8:
+                stream.read(3)
             prompts = list(prompts_of(lines_of(stream)))
     except (OSError, BadInputError) as error:
         raise BadInputError(f"{path}: {error}") from None
+    if not prompts:
+        raise BadInputError(f"{path}: no prompts, so nothing to ask the teacher")
     return taught(prompts, teacher)
 
 

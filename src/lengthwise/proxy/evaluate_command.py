@@ -16,8 +16,11 @@ import lengthwise.predictors
 from lengthwise.core.prediction import Prediction
 from lengthwise.errors import BadInputError
 from lengthwise.predictors import load_chosen
+from lengthwise.predictors.iterative import Conditioned, Iterative
 from lengthwise.predictors.names import Choice, Told, parse
+from lengthwise.predictors.recall import key_of
 from lengthwise.predictors.told import told_lengths
+from lengthwise.predictors.tuned import Tuned
 from lengthwise.proxy import card, picture
 from lengthwise.proxy.answers import read_answers
 from lengthwise.proxy.evaluation import evaluate, model_bytes
@@ -28,6 +31,7 @@ from lengthwise.report.progress import bar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lengthwise.predictors.base import Predictor
     from lengthwise.proxy.answers import Answer, Answers
 
 RESAMPLES = 200
@@ -56,6 +60,13 @@ def run_evaluation(options: EvaluateOptions) -> dict[str, Any]:
     say_what_was_read(answers, console)
     rows = _rows(options, answers, console)
     predictor = _standing(choice, rows, options) if loaded is None else loaded
+    remembered = _remembered(loaded, rows)
+    if remembered:
+        console.print(
+            f"{remembered:,} of {len(rows):,} prompts were among those that this model learnt "
+            "from, and it remembers what they got: for new prompts expect less",
+            style="bold",
+        )
     done = [0]
 
     def count() -> None:
@@ -79,6 +90,7 @@ def run_evaluation(options: EvaluateOptions) -> dict[str, Any]:
         "split": options.split,
         "seed": options.seed,
         "skipped": len(answers.skipped),
+        "remembered_rows": remembered,
         **found,
         "model_bytes": None if directory is None else model_bytes(directory),
     }
@@ -108,6 +120,13 @@ def _standing(choice: Choice, rows: Sequence[Answer], options: EvaluateOptions) 
     truth = np.array([row.output_tokens for row in rows], dtype=np.float64)
     lengths = told_lengths(choice, truth, seed=options.seed)
     return [] if lengths is None else [Prediction.point(tokens) for tokens in lengths.tolist()]
+
+
+def _remembered(predictor: Predictor | None, rows: Sequence[Answer]) -> int:
+    """Count the rows whose prompt a model was fitted to, wherever it found them."""
+    model = predictor.first if isinstance(predictor, Iterative | Conditioned) else predictor
+    recall = model.recall if isinstance(model, Tuned) else None
+    return 0 if recall is None else sum(recall.knows(key_of(row.prompt)) for row in rows)
 
 
 def directory_of(predictor: str) -> Path | None:

@@ -102,12 +102,18 @@ def r2_log(said: Said) -> float | None:
     return float(1 - np.sum((y - np.log(np.maximum(said.p50, 1e-9))) ** 2) / total)
 
 
-def f1_top20(said: Said) -> float:
-    """F1 of naming the longest fifth (equal numbers on both sides: precision is recall)."""
-    count = max(1, round(TOP_SHARE * len(said.actual)))
-    longest = set(np.argsort(-said.actual, kind="stable")[:count].tolist())
-    named = set(np.argsort(-said.p50, kind="stable")[:count].tolist())
-    return len(longest & named) / count
+def f1_top20(said: Said) -> float | None:
+    """F1 of naming the longest fifth, and what is as long as its shortest: ties have no order."""
+    if np.ptp(said.actual) == 0:
+        return None
+    longest, named = _longest(said.actual), _longest(said.p50)
+    return float(2 * np.sum(longest & named) / (longest.sum() + named.sum()))
+
+
+def _longest(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    count = max(1, round(TOP_SHARE * len(values)))
+    longest: NDArray[np.bool_] = values >= np.sort(values)[-count]
+    return longest
 
 
 def coverage(said: Said, q: NDArray[np.float64]) -> float:

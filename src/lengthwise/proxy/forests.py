@@ -96,7 +96,7 @@ def _shape(rows: int, *, at_random: bool) -> tuple[int, dict[str, Any]]:
             (1000, (4, 15, 0.05, few)),
             (FEW_ROWS, (6, 15, 0.05, few)),
             (15_000, (12, 30, 0.04, 300)),
-            (float("inf"), (32, 50, 0.05, 300)),
+            (float("inf"), (32, 50, 0.037, 450)),
         )
         if rows < limit
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from lengthwise.errors import BadInputError, ConfigError
-from lengthwise.predictors import request_log, tuned
+from lengthwise.predictors import request_log, tuned_file
 from lengthwise.predictors.shipped import features_version, shipped
+from lengthwise.proxy import card
 from lengthwise.proxy.learner import refit
 from lengthwise.proxy.publish import check_output, published
 
@@ -23,8 +25,8 @@ NEWEST_ROWS = 20_000
 def train_from_log(log: Path, output: Path, *, model: str | None = None) -> dict[str, Any]:
     """Fit to a served model's rows (the one with most rows if none is named) and publish.
 
-    The newest fifth is predicted by a fit to the rest, and set beside what served at the time;
-    the published model is fitted to all. Raises BadInputError or ConfigError.
+    Each half of the newest fifth is predicted by a fit to all the rest, and set beside what served
+    at the time; the published model is fitted to all. Raises BadInputError or ConfigError.
     """
     check_output(output)
     models = request_log.models_in_log(log)
@@ -40,7 +42,11 @@ def train_from_log(log: Path, output: Path, *, model: str | None = None) -> dict
         raise BadInputError(
             f"{log}: none of the {models[chosen]} rows of {chosen} has features of this release"
         )
-    verdict = refit(rows, base)
+    try:
+        verdict = refit(rows, base)
+    except BadInputError as error:
+        at = f"{log}, {len(rows.ids)} rows of {chosen}, of which the newest fifth is held out"
+        raise BadInputError(f"{at}: {error}") from None
     figures = {
         name: {k: v if np.isfinite(v) else None for k, v in vars(score).items()}
         for name, score in (("fitted", verdict.candidate), ("served", verdict.serving))
@@ -52,8 +58,23 @@ def train_from_log(log: Path, output: Path, *, model: str | None = None) -> dict
         "last_row_id": int(rows.ids[-1]),
         "on_newest_rows": figures,
     }
+    recall = verdict.fitted.recall
+    about = {
+        "tier": "cheap",
+        "objective": "regression",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": {
+            "source": log.name,
+            "model": chosen,
+            "rows": verdict.rows,
+            "cut_rows": int(rows.censored.sum()),
+        },
+        "remembered_prompts": 0 if recall is None else len(recall.keys),
+        "newest_fifth": figures,
+    }
     with published(output) as partial:
-        tuned.save(verdict.fitted, manifest, partial)
+        tuned_file.save(verdict.fitted, manifest, partial)
+        card.write(partial, about)
     click.echo(
         f"{output}: {verdict.rows} rows of {chosen}; on the newest fifth tau "
         f"{verdict.candidate.tau:.3f}, what served {verdict.serving.tau:.3f}",

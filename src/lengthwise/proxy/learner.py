@@ -75,7 +75,8 @@ def refit(rows: Learnable, base: Stack) -> Verdict:
     known = np.isfinite(rows.p50[newest]) & np.isfinite(rows.p90[newest])
     serving = score(rows.p50[newest][known], rows.p90[newest][known], tokens[known], cut[known])
     better = beats(candidate, serving)
-    fitted = cheap.fit_features(rows.features, rows.output_tokens, rows.censored, base)
+    everything = np.ones(count, dtype=bool)
+    fitted = _fit(rows, everything, base)
     return Verdict(
         published=better, rows=count, candidate=candidate, serving=serving, fitted=fitted
     )
@@ -90,11 +91,21 @@ def _unseen(rows: Learnable, newest: Array, base: Stack) -> list[Prediction]:
     for part in np.array_split(np.flatnonzero(newest), NEWEST_PARTS):
         others = np.ones(len(newest), dtype=bool)
         others[part] = False
-        trial = cheap.fit_features(
-            rows.features[others], rows.output_tokens[others], rows.censored[others], base
-        )
-        said += [trial.predict_row(x) for x in rows.features[part]]
+        trial = _fit(rows, others, base)
+        keyed = zip(rows.features[part], rows.keys[part].tolist(), strict=True)
+        said += [trial.predict_row(x, key=key) for x, key in keyed]
     return said
+
+
+def _fit(rows: Learnable, some: Array, base: Stack) -> Tuned:
+    """Fit to some rows; shape (rows,)."""
+    return cheap.fit_features(
+        rows.features[some],
+        rows.output_tokens[some],
+        rows.censored[some],
+        base,
+        keys=rows.keys[some],
+    )
 
 
 def score(p50: Array, p90: Array, tokens: Array, cut: Array) -> Score:

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-#: Buckets of few rows and of many, whose words would share buckets: 0.2 and 0.8 MB of a model.
-BUCKETS, MANY_BUCKETS, MANY_ROWS = 2**15, 2**17, 15_000
+#: Buckets of few rows and of many, whose words would share buckets: 0.13 and 1.05 MB of a model.
+BUCKETS, MANY_BUCKETS, MANY_ROWS = 2**15, 2**18, 15_000
 MIN_COUNT = 2
 #: Noise in a length, of a bucket's variance. Answers to one prompt differ much.
 RIDGE = 10.0
 STEPS = 40
+#: As far as half precision reaches, in which weights are kept.
+MAX_WEIGHT = 65_000.0
 TOLERANCE = 1e-4
 
 
@@ -59,7 +61,10 @@ def fit(bags: Bags, y: Array, *, ridge: float = RIDGE) -> NGrams:
 
     target = np.bincount(bags.at, values * y[bags.of], minlength=bags.buckets)
     weights = _solve(apply, target) * idf
-    return NGrams(weight=weights.astype(np.float32).astype(np.float64), idf_squared=idf**2)
+    weights = (
+        np.clip(weights, -MAX_WEIGHT, MAX_WEIGHT).astype(np.float16).astype(np.float64)
+    )  # idem
+    return NGrams(weight=weights, idf_squared=idf**2)
 
 
 def scores(ngrams: NGrams, bags: Bags) -> Array:

@@ -21,6 +21,15 @@ def check_output(directory: Path) -> None:
         raise ConfigError(f"--output {directory} is a file; a directory is wanted")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / MANIFEST).exists():
         raise ConfigError(f"--output {directory} holds something that is not a model: left alone")
+    try:  # said now, and not when the work is done
+        Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=_nearest(directory))).rmdir()
+    except OSError as error:
+        raise ConfigError(f"--output {directory}: {error.strerror or error}") from None
+
+
+def _nearest(directory: Path) -> Path:
+    """Find the folder, of those above a directory that are there, that it will be made in."""
+    return next(parent for parent in directory.resolve().parents if parent.exists())
 
 
 @contextmanager
@@ -43,9 +52,11 @@ def published(directory: Path) -> Iterator[Path]:
         if directory.exists():
             directory.rename(old)
         partial.rename(directory)
-    except BaseException:
+    except BaseException as error:
         if old.exists() and not directory.exists():
             old.rename(directory)
+        if isinstance(error, OSError):  # a full disk, mostly
+            raise ConfigError(f"--output {directory}: {error.strerror or error}") from None
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lengthwise.predictors import targets
 from lengthwise.predictors.retrieval import (
     BUCKETS,
     MAX_NEIGHBOURS,
@@ -27,6 +26,7 @@ from lengthwise.predictors.retrieval import (
 )
 from lengthwise.predictors.stack import atom_shares
 from lengthwise.proxy.answers import in_order
+from lengthwise.proxy.calibration import drawn_beyond, line_through_cuts
 from lengthwise.proxy.cheap import check_lengths
 from lengthwise.proxy.table import model_levels
 
@@ -63,7 +63,7 @@ def fit(
     bags = [bag_of(words_of(row.prompt)) for row in kept]
     index = index_of(bags)
     levels, level = model_levels(kept)
-    log_tokens = _lengths(kept) - level
+    log_tokens = _lengths(kept, seed) - level
     usual = np.quantile(log_tokens, (np.arange(USUAL_ATOMS) + 0.5) / USUAL_ATOMS)
     # As the artifact stores them, so that a model that was saved predicts the same.
     log_tokens = log_tokens.astype(np.float32).astype(np.float64)
@@ -100,14 +100,14 @@ def index_of(bags: Sequence[Array]) -> Index:
     return Index(start=start, row=row[order], idf=idf, norm=norm)
 
 
-def _lengths(rows: Sequence[Answer]) -> Array:
-    """Log-lengths; of an answer that was cut off, the mean of what lies beyond (Tobin 1958)."""
+def _lengths(rows: Sequence[Answer], seed: int) -> Array:
+    """Log-lengths; of an answer that was cut off, one drawn from what lies beyond (Tobin 1958)."""
     logs = np.log([row.output_tokens for row in rows])
     cut = np.array([row.cut for row in rows])
-    if cut.any():
-        middle, sigma = float(logs[~cut].mean()), float(logs[~cut].std()) or 1.0
-        logs[cut] = targets.beyond(logs[cut], np.full(int(cut.sum()), middle), sigma)
-    return np.asarray(logs)
+    if not cut.any():
+        return np.asarray(logs)
+    usual = line_through_cuts(logs, cut, lambda y: np.full(len(y), y.mean())).mean()
+    return drawn_beyond(logs, np.full(len(logs), usual), cut, seed)
 
 
 def _neighbours_of(

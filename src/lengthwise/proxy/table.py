@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lengthwise.predictors.features import view
+from lengthwise.predictors.recall import key_of
 from lengthwise.predictors.tuned import COUNT, features_of
 from lengthwise.proxy import ngrams
 from lengthwise.proxy.answers import opening_of
+from lengthwise.proxy.calibration import line_through_cuts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,7 @@ class Lesson(NamedTuple):
 class Table:
     """Rows made ready. Shapes: x (rows, COUNT) with its OWN column unset; the others (rows,).
 
-    `real`: measured; what a teacher said is fitted to, and never measured on.
+    `real`: measured; what a teacher said is fitted to, and never measured on. `key`: of the prompt.
     """
 
     x: Array
@@ -47,6 +49,7 @@ class Table:
     fold: Array
     level: Array
     real: Array
+    key: Array
 
 
 def table_of(
@@ -74,6 +77,7 @@ def table_of(
         fold=deal(group, seed),
         level=np.concatenate((level, without)),
         real=np.arange(len(prompts)) < len(rows),
+        key=np.array([key_of(prompt) for prompt in prompts], dtype=np.int64),
     )
 
 
@@ -85,17 +89,36 @@ def deal(group: Array, seed: int) -> Array:
 
 
 def model_levels(rows: Sequence[Answer]) -> tuple[dict[str, float], Array]:
-    """How much longer than all rows each named model answers, in logs, drawn towards 0."""
+    """How much longer than all rows each named model answers, in logs, drawn towards 0.
+
+    Cuts are undone by those levels themselves; a model of which no answer is whole keeps its caps.
+    """
     logs = np.log([one.output_tokens for one in rows])
     names: dict[str, list[int]] = {}
     for number, one in enumerate(rows):
         if one.prompt.model:
             names.setdefault(one.prompt.model, []).append(number)
-    level = np.zeros(len(rows))
     if len(names) < 2:
-        return {}, level
-    levels = {}
-    for name, at in sorted(names.items()):
-        levels[name] = float((logs[at] - logs.mean()).sum() / (len(at) + MODEL_SHRINKAGE))
-        level[at] = levels[name]
-    return levels, level
+        return {}, np.zeros(len(rows))
+    places = {name: np.array(at) for name, at in sorted(names.items())}
+    whole = np.array([not one.cut for one in rows])
+    cut = ~whole
+    for at in places.values():
+        cut[at] &= whole[at].any()
+
+    def levels_of(y: Array) -> dict[str, float]:
+        centred = y - y.mean()
+        return {
+            n: float(centred[at].sum() / (len(at) + MODEL_SHRINKAGE)) for n, at in places.items()
+        }
+
+    def spread(levels: dict[str, float]) -> Array:
+        level = np.zeros(len(rows))
+        for name, at in places.items():
+            level[at] = levels[name]
+        return level
+
+    if cut.any() and whole.any():
+        logs = line_through_cuts(logs, cut, lambda y: y.mean() + spread(levels_of(y)))
+    levels = levels_of(logs)
+    return levels, spread(levels)

@@ -79,6 +79,10 @@ def _fit_cheap(
     return cheap.fit(in_order(rows), objective=objective_of(objective), seed=seed, on_step=on_step)
 
 
+def _remarks_cheap(model: Any, _: Sequence[Answer]) -> dict[str, Any]:
+    return {"remembered_prompts": 0 if model.recall is None else len(model.recall.keys)}
+
+
 def _fit_history(
     rows: Sequence[Answer], *, objective: str, seed: int, on_step: Callable[[str], None]
 ) -> Predictor:
@@ -95,9 +99,9 @@ def _fit_history(
 
 
 def _save_tuned(model: Any, manifest: Mapping[str, Any], out: Path) -> None:
-    from lengthwise.predictors import tuned  # noqa: PLC0415  # idem
+    from lengthwise.predictors import tuned_file  # noqa: PLC0415  # idem
 
-    tuned.save(model, dict(manifest), out)
+    tuned_file.save(model, dict(manifest), out)
 
 
 def _fit_retrieval(
@@ -139,7 +143,11 @@ def _save_iterative(model: Any, manifest: Mapping[str, Any], out: Path) -> None:
 def _remarks_iterative(model: Any, held_out: Sequence[Answer]) -> dict[str, Any]:
     from lengthwise.proxy import iterative  # noqa: PLC0415  # idem
 
-    return {"reads_text_so_far": model.trees is not None, "after": iterative.worth(model, held_out)}
+    return {
+        "reads_text_so_far": model.trees is not None,
+        "after": iterative.worth(model, held_out),
+        **_remarks_cheap(model.first, held_out),
+    }
 
 
 def _fine_tunes(*_: Any, **__: Any) -> Any:
@@ -167,6 +175,7 @@ TIERS: dict[str, Tier] = {
             fit=_fit_cheap,
             save=_save_tuned,
             objectives=OBJECTIVES,
+            remarks=_remarks_cheap,
             **LEARN,
         ),
         Tier(

@@ -154,7 +154,7 @@ def figures(report: Report, policy: str, slice_name: str) -> dict[str, Any]:
     for name, of in _COMPARED.items():
         column[f"{name}_change"] = _change(of(own), of(base))
     column["kendall_tau"] = kendall_tau(predicted_and_actual(item.row for item in items))
-    for oracle in ("oracle", "oracle-aged", "oracle-elastic"):
+    for oracle in ("oracle", "oracle-aged", "oracle-elastic", "oracle-level"):
         column[f"share_of_{oracle}_gain"] = _share(report, policy, oracle, slice_name)
     return column
 

@@ -61,6 +61,7 @@ LINES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("share of oracle's gain", "share_of_oracle_gain", _percent),
     ("share of oracle-aged's gain", "share_of_oracle-aged_gain", _percent),
     ("share of oracle-elastic's gain", "share_of_oracle-elastic_gain", _percent),
+    ("share of oracle-level's gain", "share_of_oracle-level_gain", _percent),
     ("Kendall tau, predicted", "kendall_tau", _fixed(3)),
 )
 

@@ -18,7 +18,7 @@ from lengthwise.predictors.encoder import one_hot
 from lengthwise.predictors.neural import MAX_MODELS, Neural
 from lengthwise.predictors.tuned import STATED, features
 from lengthwise.proxy import cheap
-from lengthwise.proxy.calibration import spread_of, undo_cuts
+from lengthwise.proxy.calibration import drawn_beyond, spread_of, undo_cuts
 from lengthwise.proxy.isotonic import rising_knots
 from lengthwise.proxy.neural.aims import aim_of
 from lengthwise.proxy.table import model_levels
@@ -50,6 +50,7 @@ class Fitted(NamedTuple):
 class Sides:
     """What both sides of the split are to say. Shapes: log_tokens of train and held-out rows.
 
+    `limit`: held-out lengths where they were cut, `cut`, and as they are where not.
     `levels`: what a named model adds beside the score. `cheap` None: the encoder stands alone.
     """
 
@@ -57,6 +58,8 @@ class Sides:
     levels: dict[str, float]
     train: Array
     held_out: Array
+    limit: Array
+    cut: Array
     held_out_level: Array
     stated: Array
     others: Array
@@ -131,7 +134,8 @@ def calibrated(runs: encoder.Encoder, scores: Array, sides: Sides, recipe: Recip
         columns = np.column_stack((np.ones(len(y)), said, sides.others))
         weights = line_of(columns, y)
         middle = without_itself(columns, weights, y)
-    spread_at, spread = spread_of(middle, y, sides.stated, level)
+    drawn = drawn_beyond(sides.limit, middle, sides.cut, recipe.seed)
+    spread_at, spread = spread_of(middle, drawn, sides.stated, level)
     return Neural(
         encoder=runs,
         cheap=sides.cheap,
@@ -211,7 +215,9 @@ def _sides(train: Sequence[Answer], held_out: Sequence[Answer], recipe: Recipe) 
         y = y - np.array([levels.get(row.prompt.model, 0.0) for row in train])
     else:
         fitted = cheap.fit_to(train, seed=recipe.seed)
-        found, levels, y = fitted.model, fitted.model.model_levels, fitted.log_tokens
+        # What it remembers of prompts has no part in the line of the two: it is not kept.
+        found = replace(fitted.model, recall=None)
+        levels, y = found.model_levels, fitted.log_tokens
     level = np.array([levels.get(row.prompt.model, 0.0) for row in held_out])
     limit = np.log([row.output_tokens for row in held_out]) - level
     others, stated = np.zeros(len(held_out)), np.zeros(len(held_out))
@@ -220,12 +226,14 @@ def _sides(train: Sequence[Answer], held_out: Sequence[Answer], recipe: Recipe) 
         others = np.array([found.middle(row) for row in x])
         stated = stated if alone else x[:, STATED]
     cut = np.array([row.cut for row in held_out])
-    held = undo_cuts(limit, limit, others, cut) if cut.any() else limit
+    held = undo_cuts(limit, others, cut) if cut.any() else limit
     sides = Sides(
         cheap=None if alone else found,
         levels=levels,
         train=y,
         held_out=held,
+        limit=limit,
+        cut=cut,
         held_out_level=level,
         stated=stated,
         others=np.zeros(len(held_out)) if alone else others,
@@ -237,6 +245,7 @@ def _sides(train: Sequence[Answer], held_out: Sequence[Answer], recipe: Recipe) 
             levels={},
             train=y + own,
             held_out=held + level,
+            limit=limit + level,
             held_out_level=np.zeros(len(held_out)),
         )
     return sides
