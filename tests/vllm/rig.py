@@ -63,6 +63,7 @@ def make_scheduler(
     ahead: bool = False,
     vllm_policy: str = "fcfs",
     rank: int | None = None,
+    kv_transfer: Any = None,
 ) -> Any:
     """Make a real scheduler. `blocks` are usable ones: vLLM keeps one more for itself."""
     model_config = ModelConfig(model=str(model), skip_tokenizer_init=True, dtype="float32")
@@ -83,6 +84,7 @@ def make_scheduler(
         cache_config=cache_config,
         parallel_config=ParallelConfig(),
         device_config=DeviceConfig(device="cpu"),
+        kv_transfer_config=kv_transfer,
     )
     # VllmConfig settles asynchronous scheduling by platform: say again what this test is about.
     config.scheduler_config.async_scheduling = ahead

@@ -205,8 +205,9 @@ def test_a_sleep_of_the_engine_is_no_slow_step(model, settings):
     assert order.s_per_token == pytest.approx(0.01, rel=0.1)
 
 
-def test_who_waits_ages_on_although_the_wall_clock_was_set_back(model, settings):
+def test_who_waits_ages_on_although_the_wall_clock_was_set_back(model, settings, monkeypatch):
     """The bound of `ssjf` holds by time that passed, whatever arrivals are stamped with."""
+    monkeypatch.setattr(lengthwise.vllm.order, "MOST_ON_THE_WAY_S", 10.0)
     settings(policy="ssjf:stretch=1", trust_length_hints=1, predictor="none", s_per_token=0.01)
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1), now=10_000.0)
     run.add(Job(id=0, arrival_s=10_000.0, output=300, hint=300))
@@ -224,3 +225,15 @@ def test_the_engines_clock_does_not_follow_the_walls(monkeypatch):
     before = clock()
     monkeypatch.setattr("time.time", lambda: 0.0)
     assert before <= clock() < before + 60
+
+
+def test_what_fails_at_the_end_keeps_vllm_from_no_shutdown(model, settings, monkeypatch):
+    """Connectors and publishers are let go of, whatever becomes of our threads."""
+    settings(policy="fcfs")
+    scheduler = make_scheduler(LengthwiseScheduler, model)
+    ended = []
+    monkeypatch.setattr(Scheduler, "shutdown", lambda self: ended.append(1))
+    monkeypatch.setattr(scheduler.lengthwise, "close", lambda: 1 / 0)
+    scheduler.shutdown()
+    assert ended
+    assert scheduler.lengthwise.tally.faults == {"the end": 1}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -137,6 +139,25 @@ def test_a_locked_file_stops_no_step(tmp_path, monkeypatch, caplog):
     assert "serving goes on" in caplog.text
     holder.execute("ROLLBACK")
     holder.close()
+
+
+def test_two_engines_may_create_one_log(tmp_path, monkeypatch):
+    """At the same moment, as those of data parallelism do: both find it empty, neither fails."""
+    both = threading.Barrier(2, timeout=20)
+
+    class Meeting(sqlite3.Connection):
+        def execute(self, sql, *args):
+            found = super().execute(sql, *args)
+            if "sqlite_master" in sql:
+                both.wait()
+            return found
+
+    connect = functools.partial(sqlite3.connect, factory=Meeting)
+    monkeypatch.setattr(request_log, "sqlite3", SimpleNamespace(connect=connect))
+    with ThreadPoolExecutor(2) as pool:
+        path = tmp_path / "log.sqlite3"
+        opened = [pool.submit(lambda: request_log.open_for_writing(path).close()) for _ in "ab"]
+        assert [one.result(20) for one in opened] == [None, None]
 
 
 def test_a_writer_that_stands_still_costs_rows_only(tmp_path):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
 import pytest
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
-from vllm.v1.request import RequestStatus
 
 import lengthwise.vllm.order
 import lengthwise.vllm.scheduler
+import vllm
 from lengthwise.core.admission import PastFuture
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import Request as Seat
@@ -46,45 +47,6 @@ def test_first_come_first_served_is_stock_vllm_step_by_step(model, settings, cas
     assert runs[0].last_s == runs[1].last_s
     assert runs[0].preempted == runs[1].preempted
     assert len(runs[1].last_s) == 200
-
-
-class Held:
-    """A grammar that is being compiled until vLLM has asked for it so many times."""
-
-    reasoning_ended = None
-
-    def __init__(self, times: int) -> None:
-        self.times = times
-
-    @property
-    def grammar(self) -> object | None:
-        self.times -= 1
-        return self if self.times < 0 else None
-
-
-@pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
-@pytest.mark.parametrize("blocks", [40, 10_000], ids=["pressure", "room"])
-def test_under_fcfs_who_is_held_up_stands_where_stock_vllm_puts_it(model, settings, blocks, ahead):
-    """Grammars, KV pressure and a cache that is reset: the same steps, whoever runs before whom."""
-    settings(policy="fcfs")
-    runs = []
-    for cls in (AsyncScheduler if ahead else Scheduler, LengthwiseScheduler):
-        scheduler = make_scheduler(cls, model, blocks=blocks, reserve_full_isl=False, ahead=ahead)
-        scheduler.structured_output_manager.accept_tokens = lambda *args: True
-        run = Run(scheduler, ahead=int(ahead))
-        for job in jobs_of(80):
-            request = run.add(job)
-            if job.id % 5 == 0:
-                request.structured_output_request = Held(3 + job.id)
-                request.status = RequestStatus.WAITING_FOR_STRUCTURED_OUTPUT_GRAMMAR
-        for _ in range(60):
-            run.step()
-        if not ahead:
-            scheduler.reset_prefix_cache(reset_running_requests=True)
-        runs.append(run.serve([]))
-    assert runs[0].steps == runs[1].steps
-    assert runs[0].preempted == runs[1].preempted
-    assert len(runs[1].last_s) == 80
 
 
 @pytest.mark.parametrize("ahead", [False, True], ids=["sync", "async"])
@@ -365,3 +327,23 @@ def test_stated_lengths_in_dynamos_words_order_the_queue(model, settings):
         run.scheduler.add_request(request)
     run.serve([])
     assert sorted(run.first_s, key=run.first_s.get) == ["r1", "r2", "r0"]
+
+
+def test_vllms_own_log_says_what_is_in_force(model, settings):
+    """Where an operator looks: one line with every setting and the version."""
+    said = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: said.append(record.getMessage())
+    vllms = logging.getLogger("vllm")
+    level = vllms.level
+    vllms.addHandler(handler)
+    vllms.setLevel(logging.INFO)
+    try:
+        settings(policy="sjf", predictor="none")
+        make_scheduler(LengthwiseScheduler, model)
+    finally:
+        vllms.setLevel(level)
+        vllms.removeHandler(handler)
+    (line,) = [text for text in said if text.startswith("lengthwise")]
+    assert "policy='sjf'" in line
+    assert vllm.__version__ in line

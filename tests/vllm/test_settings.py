@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 
 from lengthwise.errors import ConfigError
+from lengthwise.systems import SYSTEMS
+from lengthwise.vllm import tally
 from lengthwise.vllm.displace import Displacer
 from lengthwise.vllm.settings import Settings, is_set, read_settings
 from lengthwise.vllm.transcript import Transcript
 from lengthwise.vllm.version import TESTED, check_version
+
+FIELDS = fields(Settings)
 
 
 def test_nothing_set_is_the_default():
@@ -19,6 +27,37 @@ def test_nothing_set_is_the_default():
     assert Settings(policy="fcfs").takes_off == "last"
     assert Settings(policy="prompt-sjf").takes_off == "policy"
     assert not Settings(policy="fcfs").predicts
+
+
+def test_the_documents_name_every_setting_and_its_default():
+    """docs/vllm.md has a row for each variable, no other row, and the default that is in force."""
+    text = (Path(__file__).parents[2] / "docs" / "vllm.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `LENGTHWISE_([A-Z_]+)` \| (.*?) \|", text, flags=re.MULTILINE))
+    said = {None: "measured", "": "none"}
+    expected = {one.name.upper(): said.get(one.default, f"`{one.default}`") for one in FIELDS}
+    expected |= {"METRICS_PORT": "none", "PREEMPTION_LIMIT": "`0` (off)"}
+    expected |= {"TRUST_LENGTH_HINTS": "`0`", "LOG_PROMPTS": "`0`"}
+    expected |= {"CONFIG": "none", "ALLOW_VLLM_VERSION": "-", "DISABLE": "`0`"}
+    assert rows == expected
+
+
+def test_the_documents_name_every_order_that_displaces():
+    """Beside the limit, in both documents."""
+    orders = {one.name for one in SYSTEMS if one.build().preempts}
+    for name in ("vllm", "transformers"):
+        text = (Path(__file__).parents[2] / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        (row,) = re.findall(r"with ((?:`[a-z]+`,? ?)+): displace running work", text)
+        assert set(re.findall("`([a-z]+)`", row)) == orders
+
+
+def test_the_documents_name_every_metric():
+    """Each family that the side port shows is in the table of docs/vllm.md, and none besides."""
+    text = (Path(__file__).parents[2] / "docs" / "vllm.md").read_text(encoding="utf-8")
+    table = text[text.index("## Counts") : text.index("## What can go wrong")]
+    code = Path(tally.__file__).read_text(encoding="utf-8")
+    shown = set(re.findall(r'^            \("([a-z_]+)", "', code, flags=re.MULTILINE))
+    assert set(re.findall(r"lengthwise:([a-z_]+)_total", table)) == shown
+    assert len(shown) == 7
 
 
 def test_the_environment_wins_over_the_file(tmp_path):

@@ -81,11 +81,12 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "bool": int,
     "bytes": bytes,
 }
+# Another engine may create the same file at the same moment.
 _CREATE = f"""
-CREATE TABLE requests (id INTEGER PRIMARY KEY, {
+CREATE TABLE IF NOT EXISTS requests (id INTEGER PRIMARY KEY, {
     ", ".join(f"{field.name} {_TYPES[str(field.type)]}" for field in fields(LogRow))
 });
-CREATE INDEX requests_model ON requests (model, id);
+CREATE INDEX IF NOT EXISTS requests_model ON requests (model, id);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """

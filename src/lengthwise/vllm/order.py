@@ -33,7 +33,7 @@ _LENGTH_MEMORY = 0.02
 LONGEST_STEP_S = 1.0
 #: A request is this long on its way to the scheduler at most; a stamp before that is the wall
 #: clock's, which was set meanwhile.
-MOST_ON_THE_WAY_S = 10.0
+MOST_ON_THE_WAY_S = 60.0
 
 
 def steady_clock() -> Callable[[], float]:

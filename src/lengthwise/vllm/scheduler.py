@@ -8,6 +8,7 @@ for, the displacement of running work before a step. Every override passes on wh
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,13 @@ from lengthwise.vllm.gate import Gate
 from lengthwise.vllm.order import Order
 from lengthwise.vllm.settings import read_settings
 from lengthwise.vllm.stock import config_of, is_off, stock_scheduler
-from lengthwise.vllm.tally import LOG, serve_metrics
+from lengthwise.vllm.tally import serve_metrics
 from lengthwise.vllm.version import check_vllm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+START_LOG = logging.getLogger("vllm.lengthwise")
 #: A repetition that vLLM cuts is an answer that was cut. Whom it ignores, it never served.
 _OUTCOMES = {
     RequestStatus.FINISHED_STOPPED: Outcome.STOP,
@@ -84,7 +86,8 @@ class PolicyMixin:
             self._close_metrics = serve_metrics(
                 order.tally, port, model=model, policy=settings.policy
             )
-        LOG.info("lengthwise: %s inside vLLM %s", settings, vllm.__version__)
+        # Under vLLM's own logger, whose level and format an operator has set; ours has none.
+        START_LOG.info("lengthwise: %s inside vLLM %s", settings, vllm.__version__)
 
     def schedule(self, throttle_prefills: bool = False, *args: Any, **kwargs: Any) -> Any:
         """Schedule one step of vLLM's, in our order; with `throttle_prefills` nobody may join."""
@@ -116,8 +119,11 @@ class PolicyMixin:
 
     def shutdown(self, *args: Any, **kwargs: Any) -> Any:
         """End our threads with the scheduler."""
-        self._close_metrics()
-        self.lengthwise.close()
+        try:
+            self._close_metrics()
+            self.lengthwise.close()
+        except Exception as error:  # noqa: BLE001
+            self.lengthwise.tally.fault("the end", error, "vLLM goes on with its own")
         return super().shutdown(*args, **kwargs)  # type: ignore[misc]
 
     def _displace(self, displacer: Displacer) -> None:
