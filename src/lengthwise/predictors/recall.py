@@ -34,8 +34,23 @@ READ_MESSAGES, LAST_MESSAGES = 64, 3
 LAST_CHARS, EARLIER_CHARS = 4096, 128
 
 
+#: Bits of a key that are a hash of the words; those above them are of sizes alone, which cost next
+#: to nothing: a memory without a prompt of that size need not hash the words.
+WORD_BITS: Final = 40
+_SIZE_BITS: Final = 23
+
+
 def key_of(prompt: Prompt) -> int:
-    """Hash what was said and by whom, 64 bits: other words, another key. Never NO_KEY."""
+    """Hash what was said and by whom, 63 bits: other words, another key. Never NO_KEY."""
+    return _size_of(prompt) << WORD_BITS | _words_of(prompt)
+
+
+def _size_of(prompt: Prompt) -> int:
+    chars = sum([len(message.content) for message in prompt.messages])
+    return (chars * 64 + len(prompt.messages)) % (1 << _SIZE_BITS)
+
+
+def _words_of(prompt: Prompt) -> int:
     # Sizes stand before what they are of: no two conversations make the same text.
     kept = [f"{len(prompt.messages)} "]
     messages = prompt.messages[-READ_MESSAGES:]
@@ -45,8 +60,9 @@ def key_of(prompt: Prompt) -> int:
         whole = len(content) <= 2 * chars
         said = content if whole else content[:chars] + content[-chars:]
         kept.append(f"{len(role)} {len(content)} {role[:EARLIER_CHARS]}{said}")
-    digest = blake2b("".join(kept).encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True) or 1
+    text = "".join(kept).encode("utf-8", "surrogatepass")
+    digest = blake2b(text, digest_size=WORD_BITS // 8).digest()
+    return int.from_bytes(digest, "little") or 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +78,17 @@ class Recall:
     count: Array
     within: float
     _at: dict[int, int] = field(init=False, repr=False, compare=False)
+    _sizes: frozenset[int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_at", {key: n for n, key in enumerate(self.keys.tolist())})
+        keys = self.keys.tolist()
+        object.__setattr__(self, "_at", {key: n for n, key in enumerate(keys)})
+        object.__setattr__(self, "_sizes", frozenset(key >> WORD_BITS for key in keys))
+
+    def key_of(self, prompt: Prompt) -> int:
+        """Return a prompt's key, or NO_KEY for one that is not here by its sizes alone."""
+        size = _size_of(prompt)
+        return size << WORD_BITS | _words_of(prompt) if size in self._sizes else NO_KEY
 
     def knows(self, key: int) -> bool:
         """Whether a prompt was among the rows."""

@@ -20,7 +20,7 @@ from lengthwise.predictors.features import NAMES as TEXT_NAMES
 from lengthwise.predictors.features import View, row, view
 from lengthwise.predictors.power import logged, raised
 from lengthwise.predictors.reading import cut
-from lengthwise.predictors.recall import NO_KEY, Recall, key_of
+from lengthwise.predictors.recall import NO_KEY, Recall
 from lengthwise.predictors.stack import MAX_LOG, NGrams, Stack, around, blend, hashed
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Tuned:
     def predict(self, prompt: Prompt) -> Prediction:
         """Predict the length of an answer, before the client's cap."""
         x = features(prompt, self.base, self.own)
-        key = NO_KEY if self.recall is None else key_of(prompt)
+        key = NO_KEY if self.recall is None else self.recall.key_of(prompt)
         return self.predict_row(x, self.model_levels.get(prompt.model, 0.0), key)
 
     def predict_row(self, x: Array, level: float = 0.0, key: int = NO_KEY) -> Prediction:
