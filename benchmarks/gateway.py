@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from lengthwise.gateway import app
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
+from lengthwise.gateway.run import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,7 @@ async def _serve(engine: str, predictor: str) -> None:
     config = GatewayConfig(
         engines=(EngineConfig(url=engine, max_inflight=SLOTS),), port=0, predictor=predictor
     )
-    await app.run(config, on_ready=lambda url: print(url, flush=True))
+    await run(config, on_ready=lambda url: print(url, flush=True))
 
 
 async def _measure(options: argparse.Namespace) -> dict[str, Any]:

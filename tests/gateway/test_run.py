@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from lengthwise.errors import ConfigError
-from lengthwise.gateway.app import run
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
+from lengthwise.gateway.run import run
 from tests.faults.fake_engine import FakeEngine, Script
 from tests.gateway.rig import chat
 

@@ -273,7 +273,7 @@ def command(
 
 async def _serve(config: GatewayConfig, embedded: EmbeddedEngine | None) -> None:
     """Run the gateway until it is told to stop, and the embedded engine beside it."""
-    from lengthwise.gateway.app import run  # noqa: PLC0415  # aiohttp: only where it serves
+    from lengthwise.gateway.run import run  # noqa: PLC0415  # aiohttp: only where it serves
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     watch = None

@@ -21,7 +21,7 @@ class Request:
     time per output token of one request, as far as the host knows it). For a policy that looks at
     the queue (`SeesQueue`), the queue writes at arrival what stood in it then: `queue_s`, how long
     that would take, `queue_s_per_token`, how long per token of length if all were equally long, and
-    `usual_tokens`, the mean size of those who came before.
+    `usual_tokens`, the mean size of the latest who came, itself among them.
     """
 
     id: int

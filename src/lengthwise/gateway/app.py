@@ -7,8 +7,6 @@ import contextlib
 import functools
 import itertools
 import random
-import resource
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -40,7 +38,7 @@ from lengthwise.predictors import load_predictor
 from lengthwise.systems import find_system
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from lengthwise.gateway.config import GatewayConfig
     from lengthwise.predictors.base import Predictor
@@ -48,7 +46,6 @@ if TYPE_CHECKING:
 #: Bodies above this are parsed in a thread, so that the loop never stands still for one.
 _INLINE_BODY_BYTES = 64 * 1024
 _GRACE_S = 1.0
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Gateway:
@@ -269,34 +266,3 @@ class Gateway:
             raise ConfigError(f"cannot listen on {where}: {error.strerror}") from error
         host, port = self._runner.addresses[0][:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-async def run(config: GatewayConfig, *, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal cuts the drain short.
-
-    Calls `on_ready` with the base URL. Raises ConfigError where it cannot start.
-    """
-    gateway = Gateway(config)
-    # Each client and each running request is a descriptor; the usual soft limit is 1,024.
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    loop = asyncio.get_running_loop()
-    signals: asyncio.Queue[None] = asyncio.Queue()
-    heeded = [n for n in _STOP_SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup
-    for number in heeded:
-        loop.add_signal_handler(number, signals.put_nowait, None)
-    try:
-        url = await gateway.start()
-        if on_ready is not None:
-            on_ready(url)
-        await signals.get()
-        drain, again = map(asyncio.ensure_future, (gateway.drain(), signals.get()))
-        await asyncio.wait((drain, again), return_when=asyncio.FIRST_COMPLETED)
-        again.cancel()
-        if not drain.done():
-            drain.cancel()
-            await gateway.abort()
-    finally:
-        await gateway.close()
-        for number in heeded:
-            loop.remove_signal_handler(number)

@@ -80,7 +80,7 @@ class LevelAged:
 
     The gain in the mean is won between the short and the rest; an order among the long wins little
     of it and makes the tail, for it is the longest who are put off furthest. Here they are served
-    as they came. The usual size is the mean of those who came before, the key is fixed at arrival,
+    as they came. The usual size is the mean of the latest who came, the key is fixed at arrival,
     and the bound is one for all: stretch x level x the usual service. `level` infinite is `Aged`.
     """
 

@@ -6,7 +6,7 @@ knots and the spread are made of those predictions: they say what to expect of a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from lengthwise.proxy.answers import Answer
 
 Array = np.ndarray[Any, np.dtype[Any]]
-_P = ParamSpec("_P")
 
 MIN_ROWS = 20
 CENSOR_ROUNDS = 2
@@ -92,15 +91,9 @@ def fit_to(
     return _fit(table, base, objective, levels, with_text=with_text, seed=seed, on_step=on_step)
 
 
-def _model_alone(fitting: Callable[_P, Fitted]) -> Callable[_P, Tuned]:
-    def fit(*args: _P.args, **options: _P.kwargs) -> Tuned:
-        return fitting(*args, **options).model
-
-    return fit
-
-
-#: As `fit_to`, and the model alone.
-fit = _model_alone(fit_to)
+def fit(rows: Sequence[Answer], **options: Any) -> Tuned:
+    """As `fit_to`, with its options, and the model alone."""
+    return fit_to(rows, **options).model
 
 
 def fit_features(
