@@ -153,11 +153,26 @@ def test_two_engines_may_create_one_log(tmp_path, monkeypatch):
             return found
 
     connect = functools.partial(sqlite3.connect, factory=Meeting)
-    monkeypatch.setattr(request_log, "sqlite3", SimpleNamespace(connect=connect))
+    monkeypatch.setattr(request_log.sqlite3, "connect", connect)
     with ThreadPoolExecutor(2) as pool:
         path = tmp_path / "log.sqlite3"
         opened = [pool.submit(lambda: request_log.open_for_writing(path).close()) for _ in "ab"]
         assert [one.result(20) for one in opened] == [None, None]
+
+
+def test_engines_that_turn_the_log_on_at_the_same_moment_wait_for_each_other(tmp_path):
+    """SQLite itself refuses one of two that change to WAL at once, without its usual wait."""
+    together = threading.Barrier(3, timeout=20)
+
+    def opens(path):
+        together.wait()
+        request_log.open_for_writing(path).close()
+
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(100):
+            path = tmp_path / f"log-{number}.sqlite3"
+            opened = [pool.submit(opens, path) for _ in "abc"]
+            assert [one.result(20) for one in opened] == [None, None, None]
 
 
 def test_a_writer_that_stands_still_costs_rows_only(tmp_path):
