@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Orders that age, and the same on true lengths.
-AGED = {"ssjf": "oracle-aged", "ssjf-elastic": "oracle-elastic", "ssjf-level": "oracle-level"}
+AGED = {"ssjf": "oracle-aged", "ssjf-elastic": "oracle-elastic"}
 #: Change of the mean E2EL against first come, first served, at most.
 SJF_MEAN, SSJF_MEAN = -0.40, -0.33
 

@@ -1,4 +1,4 @@
-"""What the stretch of `ssjf` buys and costs, and why its default is what it is.
+"""What stretch and level of `ssjf` buy and cost, and why their defaults are what they are.
 
     python benchmarks/stretch.py                       # after benchmarks/embedded.py
     python benchmarks/stretch.py --part validation     # another side of ShareGPT
@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lengthwise.policies import FCFS, SJF, Aged, LevelAged
+from lengthwise.policies import FCFS
 from lengthwise.predictors import load_predictor
 from lengthwise.predictors.base import Message, Prompt
 from lengthwise.report.table import markdown_table
 from lengthwise.sim import Trace
 from lengthwise.sim.job_server import Batching, JobEngine, simulate_jobs
+from lengthwise.systems import find_system
 from lengthwise.workloads.arrivals import arrivals_by_duration
 from lengthwise.workloads.datasets import read_mixture
 from sharegpt_turns import turns
@@ -36,8 +37,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "policies.md"
 BEGIN, END = "<!-- stretch: begin -->", "<!-- stretch: end -->"
-STRETCHES = (2.0, 4.0, 6.0, 8.0, 12.0)
-LEVEL_STRETCHES = (6, 12, 24)
+ORDERS = (
+    *(f"ssjf:stretch={stretch}" for stretch in (5, 10)),
+    "ssjf",
+    "ssjf:stretch=40",
+    *(f"ssjf:level={level}" for level in (1.2, 1.6, 2)),
+    *(f"ssjf:stretch={stretch}:level=inf" for stretch in (3, 6, 12)),
+    "ssjf-elastic",
+    "sjf",
+)
 #: (what a reader calls it, load, seconds of arrivals)
 LOADS = (("1.5x for 2 min", 1.5, 120.0), ("1.2x for 10 min", 1.2, 600.0), ("0.95x", 0.95, 1500.0))
 
@@ -136,15 +144,11 @@ def main() -> None:
     parser.add_argument("--part", default="train", help="side of ShareGPT")
     parser.add_argument("--seeds", type=int, default=6, help="how many")
     options = parser.parse_args()
-    orders: list[tuple[str, Policy]] = [
-        *((f"`ssjf:stretch={s:g}`", Aged(stretch=s)) for s in STRETCHES),
-        *((f"`ssjf-level:stretch={s:g}`", LevelAged(stretch=s)) for s in LEVEL_STRETCHES),
-        ("`sjf`", SJF()),
-    ]
     lines = [["answers", "policy", *(name for name, _, _ in LOADS)]]
     for data in (mixture(options.runs), sharegpt(options.part)):
-        for name, policy in orders:
-            lines.append(row(data, name, policy, range(options.seeds)))
+        for name in ORDERS:
+            policy = find_system(name).build()
+            lines.append(row(data, f"`{name}`", policy, range(options.seeds)))
             print(*lines[-1], sep=" | ", flush=True)
     before, rest = PAGE.read_text(encoding="utf-8").split(BEGIN, 1)
     after = rest.split(END, 1)[1]

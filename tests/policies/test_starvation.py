@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from math import inf
 
 import pytest
 
 from lengthwise.core.policy import RankedQueue
-from lengthwise.policies import FCFS, HRRN, SJF, SRPT, Aged, ElasticAged, LevelAged
+from lengthwise.policies import FCFS, HRRN, SJF, SRPT, Aged, ElasticAged
 from tests.worlds import JobHost, request
 
 SEEDS = range(100)
@@ -47,8 +48,8 @@ def test_nobody_overtakes_an_elastically_aged_request_after_its_bound(load):
 def test_patience_zero_is_plain_ageing():
     """Without patience the queue is not looked at."""
     trace, again = list(jobs(1, 1.2)), list(jobs(1, 1.2))
-    elastic = JobHost(ElasticAged(patience=0)).run(trace).started
-    assert elastic == JobHost(Aged()).run(again).started
+    elastic = JobHost(ElasticAged(patience=0, stretch=6)).run(trace).started
+    assert elastic == JobHost(Aged(stretch=6, level=inf)).run(again).started
 
 
 def test_elastic_ageing_keeps_its_gain_where_waits_grow_past_every_stretch():
@@ -64,16 +65,9 @@ def test_elastic_ageing_keeps_its_gain_where_waits_grow_past_every_stretch():
     assert mean_s(ElasticAged()) < 0.75 * fcfs
 
 
-@pytest.mark.parametrize("load", [0.95, 1.2])
-def test_nobody_overtakes_after_the_bound_that_is_one_for_all(load):
-    """The long are put off by no more than the usual request's size allows, whatever their own."""
-    for seed in SEEDS:
-        assert overtakers_after_the_bound(LevelAged(), LevelAged(), seed, load) == 0
-
-
 def test_the_long_are_served_as_they_came():
     """Two beyond the level keep their order, however different; the short pass both."""
-    queue = RankedQueue(LevelAged(stretch=12, level=1.5))
+    queue = RankedQueue(Aged(stretch=12, level=1.5))
     for id_, tokens in enumerate((100, 100, 4000, 2000, 20)):
         queue.push(request(id_, arrival_s=id_ * 1e-3, tokens=tokens, s_per_token=0.5), id_ * 1e-3)
     assert [queue.pop(1.0).id for _ in range(5)] == [4, 0, 1, 2, 3]
@@ -81,7 +75,7 @@ def test_the_long_are_served_as_they_came():
 
 def test_what_is_usual_follows_the_traffic_and_not_one_absurd_size():
     """The mean of the latest hundred or so; a million tokens count as a few usual requests."""
-    queue = RankedQueue(LevelAged())
+    queue = RankedQueue(Aged())
     for id_ in range(500):
         queue.push(one := request(id_, tokens=100 if id_ < 100 else 300), 0.0)
     assert 290 < one.usual_tokens <= 300
@@ -89,11 +83,11 @@ def test_what_is_usual_follows_the_traffic_and_not_one_absurd_size():
     assert absurd.usual_tokens < 1.05 * one.usual_tokens
 
 
-def test_no_level_is_plain_ageing():
-    """Where nobody is beyond the level, it is the same order."""
+def test_where_nobody_is_beyond_the_level_there_is_none():
+    """A level that no size reaches leaves the order as it would be without one."""
     trace, again = list(jobs(1, 1.2)), list(jobs(1, 1.2))
-    level = JobHost(LevelAged(stretch=6, level=float("inf"))).run(trace).started
-    assert level == JobHost(Aged(stretch=6)).run(again).started
+    level = JobHost(Aged(stretch=6, level=1e6)).run(trace).started
+    assert level == JobHost(Aged(stretch=6, level=inf)).run(again).started
 
 
 def test_levelling_the_long_spares_the_slowest():
@@ -107,7 +101,7 @@ def test_levelling_the_long_spares_the_slowest():
             out += [host.finish_s[r.id] - r.arrival_s for r, _ in trace]
         return out
 
-    fcfs, plain, level = map(times, (FCFS(), Aged(stretch=12), LevelAged(stretch=48)))
+    fcfs, plain, level = map(times, (FCFS(), Aged(stretch=12, level=inf), Aged(stretch=48)))
     assert sum(level) < 1.1 * sum(plain) < 0.8 * sum(fcfs)
     assert max(level) < 1.2 * max(fcfs) < 0.8 * max(plain)
 
@@ -162,7 +156,8 @@ def test_stretch_zero_is_fcfs_and_a_huge_one_is_sjf():
     """The stretch moves ageing from one end of the field to the other."""
     trace = list(jobs(1, 1.2))
     assert JobHost(Aged(stretch=0)).run(trace).started == JobHost(FCFS()).run(trace).started
-    assert JobHost(Aged(stretch=1e9)).run(trace).started == JobHost(SJF()).run(trace).started
+    huge = Aged(stretch=1e9, level=inf)
+    assert JobHost(huge).run(trace).started == JobHost(SJF()).run(trace).started
 
 
 @pytest.mark.parametrize("stretch", [-1, float("inf"), float("nan")])
@@ -173,14 +168,14 @@ def test_a_stretch_out_of_range_is_refused(stretch):
     with pytest.raises(ValueError, match="patience"):
         ElasticAged(patience=stretch)
     with pytest.raises(ValueError, match="stretch"):
-        LevelAged(stretch=stretch)
+        Aged(stretch=stretch)
 
 
 @pytest.mark.parametrize("level", [0, -1, float("nan")])
 def test_a_level_out_of_range_is_refused(level):
     """A level of nothing would make everybody equal."""
     with pytest.raises(ValueError, match="level"):
-        LevelAged(level=level)
+        Aged(level=level)
 
 
 def test_hrrn_serves_a_long_wait_before_a_short_newcomer():

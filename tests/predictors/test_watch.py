@@ -11,6 +11,7 @@ from scipy.stats import kendalltau
 
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import Request
+from lengthwise.core.usual import Usual
 from lengthwise.policies import FCFS, Aged
 from lengthwise.predictors.watch import (
     Rule,
@@ -168,13 +169,14 @@ class Watched:
         self.lengths = lengths
         self.proxy = proxy
         self.watch = Watch()
+        self.usual = Usual()
         self.said = {}
 
     def key(self, request, now):
         """Predict at arrival, and take the stand-in while the watch says so."""
         own = self.said[request.id] = self.proxy.predict(self.lengths[request.id])
         request.prediction = self.watch.stand_in or own
-        return Aged().key(request, now)
+        return Aged().key(self.usual.shown(request), now)
 
     def ended(self, id_):
         """Show the watch a finished job."""

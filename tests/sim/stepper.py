@@ -1,7 +1,7 @@
 """The iteration server, one iteration at a time: slow, small, and the meaning of the fast one.
 
 Written from docs/simulator.md, rule by rule; it shares nothing with the leaping server but the
-policies, the admission rules and the backlog that a newcomer sees.
+policies, the admission rules and what a newcomer is shown: the backlog, and what is usual.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from lengthwise.core.admission import Footprint
 from lengthwise.core.backlog import Backlog
 from lengthwise.core.policy import DEFAULT_REKEY_S, Rekey, Rescues
+from lengthwise.core.usual import Usual
 from lengthwise.sim.requests import RequestMaker
 
 EPSILON_S = 1e-9
@@ -77,6 +78,7 @@ class Stepper:
         self.read_at = -math.inf
         self.version = 0
         self.backlog = Backlog(self.engine.max_num_seqs)
+        self.usual = Usual()
         self.refused = None
         self.finished = deque(maxlen=getattr(self.admission, "window", 1))
 
@@ -107,6 +109,7 @@ class Stepper:
 
     def join(self, job):
         """Let a newcomer wait; it sees who waits already."""
+        self.usual.shown(job.request)
         self.backlog.show(job.request)
         self.backlog.add(job.request)
         self.read_key(job)

@@ -14,7 +14,7 @@ import pytest
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.request import Request
 from lengthwise.errors import BadInputError, ConfigError
-from lengthwise.policies import FCFS, SJF, PaperRule
+from lengthwise.policies import FCFS, SJF, Aged, ElasticAged, PaperRule
 from lengthwise.sim import (
     PRESETS,
     Batching,
@@ -193,6 +193,18 @@ def test_static_batches_wait_for_company_and_leave_together():
     )
     result = simulate_jobs(jobs([(0, 3), (1, 8), (2, 1), (3, 2), (9.5, 1)]), engine, SJF())
     assert result.finish_s.tolist() == [9.0, 9.0, 11.0, 11.0, 15.5]
+
+
+@pytest.mark.parametrize("batching", [Batching.STATIC, Batching.PAPER_CONTINUOUS])
+@pytest.mark.parametrize("policy", [Aged(stretch=2, level=1.2), ElasticAged(stretch=0.5)])
+def test_a_batch_of_one_is_a_server_of_one_whatever_the_order_looks_at(batching, policy):
+    """Also where a key compares with what is usual, or with the queue that it met."""
+    trace = jobs([(0.487 * i, 1 + 37 * i % 11) for i in range(60)])
+    whole = JobEngine(const_latency_s=0.0, per_token_latency_s=0.2)
+    batch = dataclasses.replace(whole, batching=batching)
+    finish_s = [simulate_jobs(trace, engine, policy).finish_s.tolist() for engine in (whole, batch)]
+    assert finish_s[0] == pytest.approx(finish_s[1])
+    assert finish_s[0] != pytest.approx(simulate_jobs(trace, whole, FCFS()).finish_s.tolist())
 
 
 def test_paper_continuous_reforms_the_batch_when_its_shortest_ends():

@@ -68,7 +68,7 @@ def served_by_vllm(cls, model, jobs, engine: Engine) -> Run:
 
 
 BY_ARRIVAL = ("stock", "fcfs")
-ORDERS = (*BY_ARRIVAL, "sjf", "ssjf", "ssjf-elastic", "ssjf-level", "prompt-sjf")
+ORDERS = (*BY_ARRIVAL, "sjf", "ssjf", "ssjf-elastic", "prompt-sjf")
 #: The simulator's step is vLLM 0.32's: a request that takes itself off for want of blocks ends the
 #: turn of those behind it. In 0.33 they go on where it was chosen by priority, as by our keys.
 PRESSED = ORDERS if vllm.__version__.startswith("0.32.") else BY_ARRIVAL

@@ -192,8 +192,15 @@ def test_who_has_most_to_go_is_taken_off_first(model, settings):
     assert run.preempted[0] == "r0", "admitted last, as the longest"
 
 
-@pytest.mark.parametrize(("policy", "stretch"), [("ssjf", Aged().stretch), ("ssjf:stretch=2", 2)])
-def test_nobody_is_overtaken_past_its_bound(model, settings, policy, stretch):
+@pytest.mark.parametrize(
+    ("policy", "bound_tokens"),
+    [
+        ("ssjf", Aged().stretch * Aged().level * 5),  # 300 moves what is usual from 3 to under 5
+        ("ssjf:stretch=6:level=inf", 6 * 300),
+        ("ssjf:stretch=2:level=inf", 2 * 300),
+    ],
+)
+def test_nobody_is_overtaken_past_its_bound(model, settings, policy, bound_tokens):
     """`ssjf` at overload: whoever arrives after a request's bound is admitted after it."""
     settings(policy=policy, trust_length_hints=1, predictor="none", s_per_token=0.01)
     jobs = [
@@ -201,12 +208,22 @@ def test_nobody_is_overtaken_past_its_bound(model, settings, policy, stretch):
         for i in range(1500)
     ]
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1)).serve(jobs)
-    bound_s = jobs[5].arrival_s + stretch * 0.01 * 300
-    overtook = [
-        job for job in jobs if job.arrival_s > bound_s and run.first_s[job.name] < run.first_s["r5"]
-    ]
-    assert not overtook
-    assert run.first_s["r5"] > run.first_s["r100"], "and it does let the short ones by"
+    bound_s = jobs[5].arrival_s + bound_tokens * 0.01
+    late = [job for job in jobs if job.arrival_s > bound_s]
+    assert late
+    assert not [job for job in late if run.first_s[job.name] < run.first_s["r5"]]
+    assert run.first_s["r5"] > run.first_s["r30"], "and it does let the short ones by"
+
+
+def test_what_stands_in_for_a_prediction_on_its_way_does_not_count_as_usual(model, settings):
+    """`ssjf` compares with the sizes that were foretold, not with the mean that stood in."""
+    settings(policy="ssjf", predictor="none")
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1))
+    order = run.scheduler.lengthwise
+    for i in range(50):
+        run.add(Job(id=i, output=500))
+        order._foretell(f"r{i}", Prediction.point(40 if i % 2 else 80))
+    assert 55 < order.seats["r49"].usual_tokens < 65
 
 
 def test_learnt_lengths_are_the_fallback(model, settings):

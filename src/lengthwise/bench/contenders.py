@@ -17,7 +17,6 @@ ORACLES = {
     "oracle": "sjf",
     "oracle-aged": "ssjf",
     "oracle-elastic": "ssjf-elastic",
-    "oracle-level": "ssjf-level",
 }
 
 

@@ -12,8 +12,6 @@ _PARTS = 1024
 # The pace of the queue is that of its last hundred or so, so that it follows the engine.
 _KEEP = 0.99
 _ENOUGH_SERVED = 16
-# What is usual follows the last hundred or so as well; one absurd size counts as a few usual ones.
-_LONG_TIMES = 4.0
 
 
 class Backlog:
@@ -32,8 +30,6 @@ class Backlog:
         self._served_tokens = 0.0
         self._served_s = 0.0
         self._last_s: float | None = None
-        self._came = 0
-        self._usual = 0.0
 
     @property
     def tokens(self) -> float:
@@ -65,21 +61,12 @@ class Backlog:
             pace = self._s_per_token(request)
             request.queue_s = self.tokens * pace
             request.queue_s_per_token = self.requests * pace
-            request.usual_tokens = self._usual_with(request.size_tokens)
 
     def _forget(self, slots: int, parts: int) -> None:
         self.requests -= slots
         self._parts -= parts
         if not self.requests:
             self._last_s = None  # an empty queue says nothing of the pace
-
-    def _usual_with(self, size_tokens: float) -> float:
-        self._came += 1
-        if self._came == 1:
-            self._usual = size_tokens
-        kept = min(size_tokens, _LONG_TIMES * self._usual)
-        self._usual += max(1 - _KEEP, 1 / self._came) * (kept - self._usual)
-        return self._usual
 
     def _s_per_token(self, request: Request) -> float:
         if self._served < _ENOUGH_SERVED:

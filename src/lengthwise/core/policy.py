@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from lengthwise.core.backlog import Backlog
+from lengthwise.core.usual import Usual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,6 +98,13 @@ class SeesQueue(Protocol):
     sees_queue: ClassVar[bool]
 
 
+@runtime_checkable
+class SeesUsual(Protocol):
+    """A policy whose key, fixed at arrival, compares a request with those who came lately."""
+
+    sees_usual: ClassVar[bool]
+
+
 class Rank(NamedTuple):
     """Where a request stands; ranks compare as the queue orders."""
 
@@ -121,6 +129,7 @@ class RankedQueue:
         self.rekey_s = rekey_s
         self.backlog = Backlog()
         self._sees_queue = isinstance(policy, SeesQueue)
+        self._usual = Usual() if isinstance(policy, SeesUsual) else None
         self._overdue = policy.overdue if isinstance(policy, Rescues) else None
         self._live: dict[int, tuple[Rank, Request]] = {}
         self._best: list[Rank] = []
@@ -142,6 +151,8 @@ class RankedQueue:
         """Add a request. Raises ValueError if it is queued already or its key is not finite."""
         if request.id in self._live:
             raise ValueError(f"request {request.id} is queued already")
+        if self._usual is not None:
+            self._usual.shown(request)
         if self._sees_queue:
             self.backlog.show(request)
             self.backlog.add(request)

@@ -18,10 +18,10 @@ class Request:
     """What a policy may look at. Times are seconds on the host's clock, lengths are tokens.
 
     The host writes `attained_tokens` (output so far) and, at arrival, `s_per_token` (the engine's
-    time per output token of one request, as far as the host knows it). For a policy that looks at
-    the queue (`SeesQueue`), the queue writes at arrival what stood in it then: `queue_s`, how long
-    that would take, `queue_s_per_token`, how long per token of length if all were equally long, and
-    `usual_tokens`, the mean size of the latest who came, itself among them.
+    time per output token of one request, as far as the host knows it). The queue writes at arrival,
+    for a policy that looks at it: what stood in it then (`SeesQueue`), as `queue_s`, how long that
+    would take, and `queue_s_per_token`, how long per token of length if all were equally long; and
+    `usual_tokens`, the mean size of the latest who came, itself among them (`SeesUsual`).
     """
 
     id: int
@@ -39,7 +39,7 @@ class Request:
     attained_tokens: int = 0
     queue_s: float | None = None
     queue_s_per_token: float = 0.0
-    usual_tokens: float = 0.0
+    usual_tokens: float | None = None
 
     @property
     def size_tokens(self) -> float:

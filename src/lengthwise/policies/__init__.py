@@ -1,6 +1,6 @@
 """Orders of service, one idea a file. Pure: they see a request and the time, nothing else."""
 
-from lengthwise.policies.aging import HRRN, Aged, ElasticAged, LevelAged
+from lengthwise.policies.aging import HRRN, Aged, ElasticAged
 from lengthwise.policies.bounds import PaperRule
 from lengthwise.policies.deadline import EDF, Priority
 from lengthwise.policies.gittins import Gittins
@@ -19,7 +19,6 @@ __all__ = [
     "Aged",
     "ElasticAged",
     "Gittins",
-    "LevelAged",
     "PaperRule",
     "Priority",
     "PromptSJF",

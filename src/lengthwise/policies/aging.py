@@ -13,41 +13,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aged:
-    """Shortest first within a window that grows with one's own length: a true bound.
+    """Shortest first within a window that grows with one's own length, up to a level: a true bound.
 
-    The key is fixed at arrival, so the queue is O(log n). Nobody who arrives more than
-    `stretch` x a request's own expected service time after it can overtake it, since their key is
-    at least their arrival. The larger `stretch`, the closer to SJF; 0 is FCFS. Deep in overload,
-    where waits exceed every stretch, it tends to FCFS.
+    The key is fixed at arrival, so the queue is O(log n). Nobody who arrives more than `stretch` x
+    a request's own expected service time after it can overtake it, since their key is at least
+    their arrival. The larger `stretch`, the closer to SJF; 0 is FCFS. Deep in overload, where
+    waits exceed every stretch, it tends to FCFS.
+
+    The long are level: what is predicted beyond `level` usual sizes (the mean of the latest who
+    came) counts no more, and they are served as they came. The gain in the mean is won between the
+    short and the rest; an order among the long wins little of it and makes the tail, for it is the
+    longest who are put off furthest. `level` infinite leaves them in the order of their lengths.
     """
 
-    stretch: float = 6.0
+    stretch: float = 20.0
+    level: float = 1.4
 
     name: ClassVar[str] = "aged"
     rekey: ClassVar[Rekey] = Rekey.NEVER
     preempts: ClassVar[bool] = False
+    sees_usual: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.stretch < float("inf"):
             raise ValueError(f"stretch must be at least 0 and finite, not {self.stretch!r}")
+        if not self.level > 0:
+            raise ValueError(f"level must be positive, not {self.level!r}")
 
     def bound_s(self, request: Request) -> float:
         """How long after `request` one may arrive and still overtake it, seconds."""
-        return self.stretch * request.s_per_token * request.size_tokens
+        size = request.size_tokens
+        if request.usual_tokens is not None:
+            size = min(size, self.level * request.usual_tokens)
+        return self.stretch * request.s_per_token * size
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
-        """Arrival, put off by the stretched expected service, seconds."""
+        """Arrival, put off by the bound, seconds."""
         return request.arrival_s + self.bound_s(request)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElasticAged:
-    """`Aged` whose window also grows with the queue, so that deep overload does not make it FCFS.
+    """Ageing whose window also grows with the queue, so that deep overload does not make it FCFS.
 
     To the stretched service comes `patience` x the wait that the queue foretold at arrival, or, if
     that is less, the wait if all of that queue were as short as the request itself. The short thus
     keep their place, the long make room for as long as they would have waited anyway, and the key
-    is still fixed at arrival: a true bound. `patience` 0 is `Aged`.
+    is still fixed at arrival: a true bound. `patience` 0 is `Aged` without a level.
     """
 
     stretch: float = 6.0
@@ -68,40 +80,6 @@ class ElasticAged:
         size = request.size_tokens
         queue_s = min(request.queue_s or 0.0, request.queue_s_per_token * size)
         return self.stretch * request.s_per_token * size + self.patience * queue_s
-
-    def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
-        """Arrival, put off by the bound, seconds."""
-        return request.arrival_s + self.bound_s(request)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelAged:
-    """`Aged`, and the long are level: what is predicted beyond `level` usual sizes counts no more.
-
-    The gain in the mean is won between the short and the rest; an order among the long wins little
-    of it and makes the tail, for it is the longest who are put off furthest. Here they are served
-    as they came. The usual size is the mean of the latest who came, the key is fixed at arrival,
-    and the bound is one for all: stretch x level x the usual service. `level` infinite is `Aged`.
-    """
-
-    stretch: float = 12.0
-    level: float = 1.5
-
-    name: ClassVar[str] = "level-aged"
-    rekey: ClassVar[Rekey] = Rekey.NEVER
-    preempts: ClassVar[bool] = False
-    sees_queue: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.stretch < float("inf"):
-            raise ValueError(f"stretch must be at least 0 and finite, not {self.stretch!r}")
-        if not self.level > 0:
-            raise ValueError(f"level must be positive, not {self.level!r}")
-
-    def bound_s(self, request: Request) -> float:
-        """How long after `request` one may arrive and still overtake it, seconds."""
-        size = min(request.size_tokens, self.level * request.usual_tokens)
-        return self.stretch * request.s_per_token * size
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
         """Arrival, put off by the bound, seconds."""

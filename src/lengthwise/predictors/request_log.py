@@ -146,14 +146,15 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
     Two that turn it on at once would wait for each other, so SQLite refuses one without its wait.
     """
     until = monotonic() + BUSY_S
-    while True:
+    done = False
+    while not done:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            return
+            done = True
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > until:
                 raise
-        sleep(0.001)
+            sleep(0.001)
 
 
 def _renew(connection: sqlite3.Connection, path: Path) -> None:

@@ -145,7 +145,9 @@ class _ByBatch(_Jobs):
     """Whole batches: `static` ones leave together, `paper-continuous` ones re-form."""
 
     def run(self) -> Result:
-        self.queue = RankedQueue(_Plain(self.policy))
+        plain = _Plain(self.policy) if isinstance(self.policy, Rescues) else self.policy
+        self.queue = RankedQueue(plain)
+        self.queue.backlog.servers = self.engine.batch_size
         order = sorted(range(len(self.ready_s)), key=lambda row: (self.ready_s[row], row))
         now, upcoming, again = 0.0, 0, list[int]()
         while upcoming < len(order) or len(self.queue) or again:
@@ -188,7 +190,7 @@ class _ByBatch(_Jobs):
             job = self.queue.oldest() if rescue else self.queue.peek(now)
             if job is None:
                 break
-            self.queue.discard(job.id)
+            self.queue.take(job.id, now)
             batch.append(job.id)
         return batch
 

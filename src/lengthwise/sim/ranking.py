@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lengthwise.core.backlog import Backlog
-from lengthwise.core.policy import Policy, Rescues
+from lengthwise.core.policy import Policy, Rescues, SeesUsual
+from lengthwise.core.usual import Usual
 
 if TYPE_CHECKING:
     from lengthwise.core.request import Request
@@ -38,8 +39,10 @@ class FixedRanking:
 
     def __init__(self, policy: Policy, make: RequestMaker, batch: Batch) -> None:
         rows = len(batch.prompt)
-        read = policy.key
-        keys = np.array([read(request, request.arrival_s) for request in make.each()], float)
+        read, seen = policy.key, make.each()
+        if isinstance(policy, SeesUsual):
+            seen = map(Usual().shown, seen)  # they come in this order, whoever runs when
+        keys = np.array([read(request, request.arrival_s) for request in seen], float)
         if not np.isfinite(keys).all():
             row = int(np.isfinite(keys).argmin())
             raise ValueError(f"{policy.name} gave request {row} the key {float(keys[row])!r}")

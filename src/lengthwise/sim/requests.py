@@ -58,7 +58,7 @@ class RequestMaker:
         request.max_tokens = None if self.caps is None else self.caps[row]
         request.priority = 0 if self.priorities is None else self.priorities[row]
         request.deadline_s = None if self.deadlines is None else self.deadlines[row]
-        request.queue_s = None
+        request.queue_s = request.usual_tokens = None
         return request
 
     def each(self) -> Iterator[Request]:

@@ -19,7 +19,6 @@ from lengthwise.systems import (
     srpt,
     ssjf,
     ssjf_elastic,
-    ssjf_level,
     ssjf_paper,
 )
 from lengthwise.systems.system import System
@@ -34,7 +33,6 @@ SYSTEMS: tuple[System, ...] = tuple(
     for module in (
         ssjf,
         ssjf_elastic,
-        ssjf_level,
         ssjf_paper,
         sjf,
         prompt_sjf,

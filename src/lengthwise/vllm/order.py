@@ -234,6 +234,8 @@ class Order:
             priority=request.priority,
             s_per_token=self.s_per_token,
         )
+        if given is None:  # a stand-in says nothing of what is usual
+            seat.usual_tokens = seat.size_tokens
         self._next_id += 1
         self.seats[request.request_id] = seat
         self._live[seat.id] = request
@@ -258,6 +260,7 @@ class Order:
         self._unpredicted.discard(request_id)
         self._foretold.add(seat.id)
         if self._live[seat.id] in self.waiting:
+            seat.usual_tokens = None
             self.waiting.foretell(seat, prediction)
         else:
             seat.prediction = prediction
