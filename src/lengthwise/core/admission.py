@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lengthwise.errors import IllegalEventError
@@ -154,31 +155,47 @@ class PastFuture:
         cache_tokens: int,
     ) -> bool:
         """Whether the peak, as requests end in the order of what remains, stays in the cache."""
+        limit = (1 - self.reserved) * cache_tokens
+        everybody = (newcomer, *running)
+        most = [self._most(one) for one in everybody]
+        held = sum([one.tokens for one in everybody])
+        if held >= limit:
+            return False
+        if held + sum(most) < limit:  # no draw says more than that
+            return True
         fillers = min(self.window // 2, self.window - len(finished))
         past = sorted((*finished, *(self.default_max_tokens,) * fillers))
         draws = min(5, 200 // (len(running) + 1) + 1)
-        batch = sorted(
-            (-self._remaining(one, past, draws), one.tokens) for one in (newcomer, *running)
-        )
-        used, peak = 0, 0.0
-        for rank, (minus_remaining, tokens) in enumerate(batch, start=1):
+        quantiles = [_largest_of(self.seed, one.id, draws) for one in everybody]
+        batch = [
+            (min(_still(past, one.attained_tokens, u), cap), one.tokens)
+            for one, u, cap in zip(everybody, quantiles, most, strict=True)
+        ]
+        batch.sort(reverse=True)
+        used = 0
+        for rank, (remaining, tokens) in enumerate(batch, start=1):
             used += tokens
-            peak = max(peak, used - minus_remaining * rank)
-        return peak < (1 - self.reserved) * cache_tokens
+            if used + remaining * rank >= limit:
+                return False
+        return True
 
-    def _remaining(self, one: Footprint, past: list[int], draws: int) -> float:
+    def _most(self, one: Footprint) -> int:
+        """Tokens that a request may still write; one that is at its cap ends with the next."""
         cap = self.default_max_tokens if one.max_tokens is None else one.max_tokens
-        first = bisect_right(past, one.attained_tokens)
-        if first == len(past):
-            return float(max(cap - one.attained_tokens, 1))
-        largest: float = _uniform(self.seed, one.id)
-        if draws > 1:
-            largest **= 1 / draws
-        at = first + largest * (len(past) - 1 - first)
-        low = int(at)
-        high = min(low + 1, len(past) - 1)
-        length = past[low] + (at - low) * (past[high] - past[low])
-        return max(min(length, cap) - one.attained_tokens, 1.0)
+        return max(cap - one.attained_tokens, 1)
+
+
+def _still(past: list[int], attained: int, u: float) -> float:
+    """Tokens to come by the quantile u of those past lengths that are longer; infinite if none."""
+    first, last = bisect_right(past, attained), len(past) - 1
+    if first > last:
+        return inf
+    at = first + u * (last - first)
+    low = int(at)
+    length: float = past[low]
+    if low < last:
+        length += (at - low) * (past[low + 1] - length)
+    return max(length - attained, 1.0)
 
 
 #: name -> what makes the rule; greedy admits whatever fits now.
@@ -190,10 +207,14 @@ ADMISSION: dict[str, Callable[[], AdmissionRule] | None] = {
 
 
 @lru_cache(maxsize=4096)  # asked of everybody who runs, whenever somebody joins or ends
-def _uniform(seed: int, id_: int) -> float:
-    """Hash to [0, 1): splitmix64 (Steele, Lea and Flood 2014), the same on every machine."""
+def _largest_of(seed: int, id_: int, draws: int) -> float:
+    """Hash to [0, 1), distributed as the largest of so many draws: splitmix64, on every machine.
+
+    Steele, Lea and Flood 2014.
+    """
     mask = 2**64 - 1
     z = ((seed << 32) + id_ + 1) * 0x9E3779B97F4A7C15 & mask
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
     z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
-    return (z ^ z >> 31) / 2**64
+    largest: float = ((z ^ z >> 31) / 2**64) ** (1 / draws)
+    return largest
