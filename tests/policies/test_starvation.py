@@ -66,11 +66,38 @@ def test_elastic_ageing_keeps_its_gain_where_waits_grow_past_every_stretch():
 
 
 def test_the_long_are_served_as_they_came():
-    """Two beyond the level keep their order, however different; the short pass both."""
+    """Those beyond the level keep their order, however different; the short pass them."""
     queue = RankedQueue(Aged(stretch=12, level=1.5))
     for id_, tokens in enumerate((100, 100, 4000, 2000, 20)):
         queue.push(request(id_, arrival_s=id_ * 1e-3, tokens=tokens, s_per_token=0.5), id_ * 1e-3)
-    assert [queue.pop(1.0).id for _ in range(5)] == [4, 0, 1, 2, 3]
+    order = [queue.pop(1.0).id for _ in range(5)]
+    assert order == [4, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("then", [1, 20, 300])
+def test_the_long_are_served_as_they_came_though_what_is_usual_changes(then):
+    """Also where the usual falls faster than time goes by, and where the engine gets faster."""
+    queue = RankedQueue(Aged())
+    rng = random.Random(then)
+    for id_ in range(300):
+        tokens = 4000 if id_ % 10 == 0 else 300 if id_ < 100 else then
+        came_s = id_ * 0.05
+        pace = 0.05 if id_ < 150 else 0.05 * rng.uniform(0.4, 1)
+        queue.push(request(id_, arrival_s=came_s, tokens=tokens, s_per_token=pace), came_s)
+    order = [queue.pop(30.0).id for _ in range(300)]
+    long = [id_ for id_ in order if id_ % 10 == 0]
+    assert long == sorted(long)
+    assert order != sorted(order)
+
+
+def test_a_model_has_an_usual_of_its_own():
+    """The long answers of one model do not make those of another wait longer."""
+    queue = RankedQueue(Aged())
+    for id_ in range(200):
+        queue.push(brief := request(id_, tokens=10, model="brief"), 0.0)
+        queue.push(request(1000 + id_, tokens=5000, model="long"), 0.0)
+    assert brief.usual_tokens == pytest.approx(10, rel=0.05)
+    assert Aged().ceiling(brief) == pytest.approx(brief.ceiling)
 
 
 def test_what_is_usual_follows_the_traffic_and_not_one_absurd_size():
@@ -78,9 +105,16 @@ def test_what_is_usual_follows_the_traffic_and_not_one_absurd_size():
     queue = RankedQueue(Aged())
     for id_ in range(500):
         queue.push(one := request(id_, tokens=100 if id_ < 100 else 300), 0.0)
-    assert 290 < one.usual_tokens <= 300
+    assert 285 < one.usual_tokens <= 300
     queue.push(absurd := request(1000, tokens=1e6), 0.0)
     assert absurd.usual_tokens < 1.05 * one.usual_tokens
+
+
+def test_few_say_little_of_what_is_usual():
+    """Who comes first puts nobody off far, however long the first are predicted."""
+    queue = RankedQueue(Aged())
+    queue.push(first := request(0, tokens=1000), 0.0)
+    assert first.usual_tokens < 300
 
 
 def test_where_nobody_is_beyond_the_level_there_is_none():
@@ -154,10 +188,12 @@ def test_plain_sjf_breaks_that_bound():
 
 def test_stretch_zero_is_fcfs_and_a_huge_one_is_sjf():
     """The stretch moves ageing from one end of the field to the other."""
-    trace = list(jobs(1, 1.2))
-    assert JobHost(Aged(stretch=0)).run(trace).started == JobHost(FCFS()).run(trace).started
-    huge = Aged(stretch=1e9, level=inf)
-    assert JobHost(huge).run(trace).started == JobHost(SJF()).run(trace).started
+
+    def started(policy) -> list[int]:
+        return JobHost(policy).run(list(jobs(1, 1.2))).started
+
+    assert started(Aged(stretch=0)) == started(Aged(stretch=0, level=inf)) == started(FCFS())
+    assert started(Aged(stretch=1e9, level=inf)) == started(SJF())
 
 
 @pytest.mark.parametrize("stretch", [-1, float("inf"), float("nan")])

@@ -169,7 +169,7 @@ class Watched:
         self.lengths = lengths
         self.proxy = proxy
         self.watch = Watch()
-        self.usual = Usual()
+        self.usual = Usual(Aged().ceiling)
         self.said = {}
 
     def key(self, request, now):

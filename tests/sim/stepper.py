@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from lengthwise.core.admission import Footprint
 from lengthwise.core.backlog import Backlog
-from lengthwise.core.policy import DEFAULT_REKEY_S, Rekey, Rescues
+from lengthwise.core.policy import DEFAULT_REKEY_S, Levels, Rekey, Rescues
 from lengthwise.core.usual import Usual
 from lengthwise.sim.requests import RequestMaker
 
@@ -78,7 +78,8 @@ class Stepper:
         self.read_at = -math.inf
         self.version = 0
         self.backlog = Backlog(self.engine.max_num_seqs)
-        self.usual = Usual()
+        levels = isinstance(self.policy, Levels)
+        self.usual = Usual(self.policy.ceiling) if levels else None
         self.refused = None
         self.finished = deque(maxlen=getattr(self.admission, "window", 1))
 
@@ -109,7 +110,8 @@ class Stepper:
 
     def join(self, job):
         """Let a newcomer wait; it sees who waits already."""
-        self.usual.shown(job.request)
+        if self.usual is not None:
+            self.usual.shown(job.request)
         self.backlog.show(job.request)
         self.backlog.add(job.request)
         self.read_key(job)

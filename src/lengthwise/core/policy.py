@@ -99,10 +99,12 @@ class SeesQueue(Protocol):
 
 
 @runtime_checkable
-class SeesUsual(Protocol):
-    """A policy whose key, fixed at arrival, compares a request with those who came lately."""
+class Levels(Protocol):
+    """A policy whose keys, fixed at arrival, have a ceiling that what is usual sets."""
 
-    sees_usual: ClassVar[bool]
+    def ceiling(self, request: Request) -> float:
+        """Largest key of one who arrives with `request`, from its `usual_tokens`."""
+        ...
 
 
 class Rank(NamedTuple):
@@ -129,7 +131,7 @@ class RankedQueue:
         self.rekey_s = rekey_s
         self.backlog = Backlog()
         self._sees_queue = isinstance(policy, SeesQueue)
-        self._usual = Usual() if isinstance(policy, SeesUsual) else None
+        self._usual = Usual(policy.ceiling) if isinstance(policy, Levels) else None
         self._overdue = policy.overdue if isinstance(policy, Rescues) else None
         self._live: dict[int, tuple[Rank, Request]] = {}
         self._best: list[Rank] = []

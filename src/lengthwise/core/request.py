@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class Request:
     time per output token of one request, as far as the host knows it). The queue writes at arrival,
     for a policy that looks at it: what stood in it then (`SeesQueue`), as `queue_s`, how long that
     would take, and `queue_s_per_token`, how long per token of length if all were equally long; and
-    `usual_tokens`, the mean size of the latest who came, itself among them (`SeesUsual`).
+    `usual_tokens`, about the mean size of the latest who came, itself among them, and `ceiling`,
+    the largest key that anybody may have by now (`Levels`).
     """
 
     id: int
@@ -40,6 +42,7 @@ class Request:
     queue_s: float | None = None
     queue_s_per_token: float = 0.0
     usual_tokens: float | None = None
+    ceiling: float = inf
 
     @property
     def size_tokens(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 from lengthwise.core.policy import Rekey
@@ -20,19 +21,19 @@ class Aged:
     their arrival. The larger `stretch`, the closer to SJF; 0 is FCFS. Deep in overload, where
     waits exceed every stretch, it tends to FCFS.
 
-    The long are level: what is predicted beyond `level` usual sizes (the mean of the latest who
-    came) counts no more, and they are served as they came. The gain in the mean is won between the
-    short and the rest; an order among the long wins little of it and makes the tail, for it is the
-    longest who are put off furthest. `level` infinite leaves them in the order of their lengths.
+    The long are level: nobody is put off further than one of `level` usual sizes is, or than
+    somebody before was, so that all whose own window is longer are served as they came. The gain in
+    the mean is won between the short and the rest; an order among the long wins little of it and
+    makes the tail, for it is the longest who are put off furthest. `level` infinite orders them by
+    their lengths too.
     """
 
-    stretch: float = 20.0
+    stretch: float = 24.0
     level: float = 1.4
 
     name: ClassVar[str] = "aged"
     rekey: ClassVar[Rekey] = Rekey.NEVER
     preempts: ClassVar[bool] = False
-    sees_usual: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.stretch < float("inf"):
@@ -42,14 +43,20 @@ class Aged:
 
     def bound_s(self, request: Request) -> float:
         """How long after `request` one may arrive and still overtake it, seconds."""
-        size = request.size_tokens
-        if request.usual_tokens is not None:
-            size = min(size, self.level * request.usual_tokens)
-        return self.stretch * request.s_per_token * size
+        own_s = self.stretch * request.s_per_token * request.size_tokens
+        return min(own_s, request.ceiling - request.arrival_s)
 
     def key(self, request: Request, now: float) -> float:  # noqa: ARG002  # the seam's signature
         """Arrival, put off by the bound, seconds."""
-        return request.arrival_s + self.bound_s(request)
+        own_s = self.stretch * request.s_per_token * request.size_tokens
+        return min(request.arrival_s + own_s, request.ceiling)
+
+    def ceiling(self, request: Request) -> float:
+        """Key of one who arrives with `request` and is `level` usual sizes long, seconds."""
+        if request.usual_tokens is None or self.level == inf:
+            return inf
+        size = self.level * request.usual_tokens
+        return request.arrival_s + self.stretch * request.s_per_token * size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lengthwise.core.policy import Lanes, Policy, Rekey, Rescues, SeesQueue, SeesUsual
+from lengthwise.core.policy import Lanes, Levels, Policy, Rekey, Rescues, SeesQueue
 from lengthwise.errors import ConfigError
 from lengthwise.sim.laned_ranking import LanedRanking
 from lengthwise.sim.live_ranking import LiveRanking
@@ -27,8 +27,8 @@ def rank_rows(
     if policy.rekey is Rekey.NEVER and not policy.preempts:
         kind = RescuingRanking if rescues else FixedRanking
         return None, kind(policy, make, batch)
-    if isinstance(policy, SeesUsual):
-        raise ConfigError(f"{policy.name}: a key that compares with the usual must be fixed here")
+    if isinstance(policy, Levels):
+        raise ConfigError(f"{policy.name}: keys with a ceiling must be fixed here")
     if rescues:
         raise ConfigError(f"{policy.name}: a rule on the oldest waiter needs fixed keys here")
     laned = isinstance(policy, Lanes) and not policy.preempts and policy.rekey is Rekey.WITH_TIME

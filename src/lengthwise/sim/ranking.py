@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lengthwise.core.backlog import Backlog
-from lengthwise.core.policy import Policy, Rescues, SeesUsual
+from lengthwise.core.policy import Levels, Policy, Rescues
 from lengthwise.core.usual import Usual
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ class FixedRanking:
     def __init__(self, policy: Policy, make: RequestMaker, batch: Batch) -> None:
         rows = len(batch.prompt)
         read, seen = policy.key, make.each()
-        if isinstance(policy, SeesUsual):
-            seen = map(Usual().shown, seen)  # they come in this order, whoever runs when
+        if isinstance(policy, Levels):
+            seen = map(
+                Usual(policy.ceiling).shown, seen
+            )  # they come in this order, whoever runs when
         keys = np.array([read(request, request.arrival_s) for request in seen], float)
         if not np.isfinite(keys).all():
             row = int(np.isfinite(keys).argmin())

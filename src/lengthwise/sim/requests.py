@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class RequestMaker:
         request.priority = 0 if self.priorities is None else self.priorities[row]
         request.deadline_s = None if self.deadlines is None else self.deadlines[row]
         request.queue_s = request.usual_tokens = None
+        request.ceiling = math.inf
         return request
 
     def each(self) -> Iterator[Request]:
