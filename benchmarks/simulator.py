@@ -216,15 +216,19 @@ def main() -> None:
     report["saturation_requests_per_s"] = rates
     if "speed" in parts:
         kept = [row for row in report.get("speed", ()) if row["policy"] not in policies]
-        report["speed"] = kept + speed(options.num_prompts, policies, rates)
+        report["speed"] = _listed(kept + speed(options.num_prompts, policies, rates))
     if "growth" in parts:
         kept = [row for row in report.get("growth", ()) if row["policy"] not in policies]
-        report["growth"] = kept + growth(options.num_prompts, policies, rates)
+        report["growth"] = _listed(kept + growth(options.num_prompts, policies, rates))
     if "peers" in parts:
         report["peers"] = peers(options.sched_sim_python, options.aisimulate)
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")
     write_page(report)
+
+
+def _listed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: (*STATIC, *MOVING).index(row["policy"]))
 
 
 def _processor() -> str:

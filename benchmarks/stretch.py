@@ -38,9 +38,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "policies.md"
 BEGIN, END = "<!-- stretch: begin -->", "<!-- stretch: end -->"
 ORDERS = (
-    *(f"ssjf:stretch={stretch}" for stretch in (5, 10)),
+    *(f"ssjf:stretch={stretch}" for stretch in (6, 12)),
     "ssjf",
-    "ssjf:stretch=40",
+    "ssjf:stretch=48",
     *(f"ssjf:level={level}" for level in (1.2, 1.6, 2)),
     *(f"ssjf:stretch={stretch}:level=inf" for stretch in (3, 6, 12)),
     "ssjf-elastic",
