@@ -129,6 +129,34 @@ async def test_predictions_that_rank_nothing_are_not_used_until_they_do(tmp_path
         assert answer.headers[header] == "2"
 
 
+async def test_what_stands_in_for_a_prediction_is_not_taken_for_what_is_usual():
+    """Neither the fallback of a predictor that fails nor that of the watch; a stated length is."""
+
+    class Fails(LengthOfText):
+        def predict(self, prompt):
+            if "!" in prompt.messages[-1].content:
+                raise RuntimeError("!")
+            return super().predict(prompt)
+
+    queued = []
+    async with (
+        FakeEngine() as engine,
+        serving(engine, predictor=Fails(), trust_length_hints=True) as gateway,
+    ):
+        enter = gateway.driver.enter
+        gateway.driver.enter = lambda core: queued.append(core) or enter(core)
+        await post(gateway, chat("a" * 40))
+        await post(gateway, chat("!", max_tokens=4096))
+        await post(gateway, chat("!", nvext={"agent_hints": {"osl": 80}}))
+        watch = gateway.learning.models.of("fake").watch
+        for n in range(64):
+            watch.add(Seen(float(100 - n), 200.0, float(n + 1), censored=False))
+        assert watch.falls_back
+        await post(gateway, chat("a" * 1000))
+    assert [one.stands_in for one in queued] == [False, True, False, True]
+    assert [one.usual_tokens for one in queued] == [40, 40, 60, 60]
+
+
 def filled(path, count=400, *, predictor=None):
     """Make a log of an engine that answers prompts of code the shortest."""
     base = shipped()

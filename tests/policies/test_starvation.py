@@ -117,6 +117,21 @@ def test_few_say_little_of_what_is_usual():
     assert first.usual_tokens < 300
 
 
+def test_what_stands_in_for_a_prediction_says_nothing_of_what_is_usual():
+    """It counts until the first prediction comes, and is compared with predictions from then on."""
+    queue = RankedQueue(Aged())
+
+    def mean_after(id_: int, tokens: float, *, stands_in: bool, counted: int) -> float:
+        queue.push(one := request(id_, tokens=tokens, stands_in=stands_in), 0.0)
+        return one.usual_tokens * (counted + 4) / counted
+
+    assert mean_after(0, 4000, stands_in=True, counted=1) == pytest.approx(4000)
+    assert mean_after(1, 2000, stands_in=True, counted=2) == pytest.approx(3000)
+    assert mean_after(2, 100, stands_in=False, counted=1) == pytest.approx(100)
+    assert mean_after(3, 4000, stands_in=True, counted=1) == pytest.approx(100)
+    assert mean_after(4, 200, stands_in=False, counted=2) == pytest.approx(150)
+
+
 def test_where_nobody_is_beyond_the_level_there_is_none():
     """A level that no size reaches leaves the order as it would be without one."""
     trace, again = list(jobs(1, 1.2)), list(jobs(1, 1.2))

@@ -176,6 +176,7 @@ class Watched:
         """Predict at arrival, and take the stand-in while the watch says so."""
         own = self.said[request.id] = self.proxy.predict(self.lengths[request.id])
         request.prediction = self.watch.stand_in or own
+        request.stands_in = self.watch.falls_back
         return Aged().key(self.usual.shown(request), now)
 
     def ended(self, id_):

@@ -224,6 +224,25 @@ def test_what_stands_in_for_a_prediction_on_its_way_does_not_count_as_usual(mode
         run.add(Job(id=i, output=500))
         order._foretell(f"r{i}", Prediction.point(40 if i % 2 else 80))
     assert 55 < order.seats["r49"].usual_tokens < 65
+    run.add(Job(id=50, output=500))
+    late = order.seats["r50"]
+    assert late.size_tokens == 256
+    assert late.usual_tokens == order.seats["r49"].usual_tokens, "nor is it beyond the level"
+
+
+def test_a_prediction_that_comes_when_its_request_runs_counts_as_usual(model, settings):
+    """In an idle engine they all come that late, and whom to take off goes by them."""
+    settings(policy="ssjf", predictor="none", victim="policy", s_per_token=0.01)
+    run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=2))
+    order = run.scheduler.lengthwise
+    for i, tokens in enumerate((60, 900)):
+        run.add(Job(id=i, output=1000))
+        run.step()
+        order._foretell(f"r{i}", Prediction.point(tokens))
+    long = order.seats["r1"]
+    assert len(run.scheduler.running) == 2
+    assert long.usual_tokens == 60 + (4 * 60 - 60) / 2
+    assert order.standing(long)[0] == pytest.approx(long.arrival_s + 20 * 1.4 * 150 * 0.01)
 
 
 def test_learnt_lengths_are_the_fallback(model, settings):

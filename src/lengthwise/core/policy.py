@@ -153,14 +153,21 @@ class RankedQueue:
         """Add a request. Raises ValueError if it is queued already or its key is not finite."""
         if request.id in self._live:
             raise ValueError(f"request {request.id} is queued already")
-        if self._usual is not None:
-            self._usual.shown(request)
+        self.compare(request)
         if self._sees_queue:
             self.backlog.show(request)
             self.backlog.add(request)
         self._enter(request, now)
         heapq.heappush(self._oldest, (request.arrival_s, request.id))
         self._compact()
+
+    def compare(self, request: Request) -> None:
+        """Show a request what is usual, if the policy looks at it; `push` does that itself.
+
+        For who has a prediction at last and does not wait.
+        """
+        if self._usual is not None:
+            self._usual.shown(request)
 
     def peek(self, now: float) -> Request | None:
         """Return the request to serve next, or None."""

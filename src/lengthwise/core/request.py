@@ -19,7 +19,8 @@ class Request:
     """What a policy may look at. Times are seconds on the host's clock, lengths are tokens.
 
     The host writes `attained_tokens` (output so far) and, at arrival, `s_per_token` (the engine's
-    time per output token of one request, as far as the host knows it). The queue writes at arrival,
+    time per output token of one request, as far as the host knows it) and `stands_in`, whether the
+    prediction only stands in for one that is missing or not believed. The queue writes at arrival,
     for a policy that looks at it: what stood in it then (`SeesQueue`), as `queue_s`, how long that
     would take, and `queue_s_per_token`, how long per token of length if all were equally long; and
     `usual_tokens`, about the mean size of the latest who came, itself among them, and `ceiling`,
@@ -39,6 +40,7 @@ class Request:
     slots: int = 1
     s_per_token: float = DEFAULT_S_PER_TOKEN
     attained_tokens: int = 0
+    stands_in: bool = False
     queue_s: float | None = None
     queue_s_per_token: float = 0.0
     usual_tokens: float | None = None

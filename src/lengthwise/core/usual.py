@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
     from lengthwise.core.request import Request
 
-# What is usual follows the last hundred or so; one absurd size counts as a few usual ones.
-_KEEP = 0.99
+# It follows the last hundred or so; one absurd size counts as a few usual ones.
+_LATEST = 100
 _LONG_TIMES = 4.0
 # Few say little: what is usual of them counts as if so many had come of no length at all.
 _DOUBTS = 4
@@ -21,15 +21,14 @@ _DOUBTS = 4
 class _Model:
     came: int = 0
     mean_tokens: float = 0.0
+    foretold: bool = False
     ceiling: float = 0.0
 
-    def usual_with(self, size_tokens: float) -> float:
+    def count(self, size_tokens: float) -> None:
+        mean = self.mean_tokens if self.came else size_tokens
         self.came += 1
-        if self.came == 1:
-            self.mean_tokens = size_tokens
-        kept = min(size_tokens, _LONG_TIMES * self.mean_tokens)
-        self.mean_tokens += max(1 - _KEEP, 1 / self.came) * (kept - self.mean_tokens)
-        return self.mean_tokens * self.came / (self.came + _DOUBTS)
+        kept = min(size_tokens, _LONG_TIMES * mean)
+        self.mean_tokens = mean + (kept - mean) / min(self.came, _LATEST)
 
 
 class Usual:
@@ -37,7 +36,8 @@ class Usual:
 
     `ceiling(request)` is the policy's: the largest key of one who arrives now, where
     `usual_tokens` are usual. What a newcomer is shown never descends, so that whoever would be put
-    off beyond it keeps the order of arrival, though what is usual falls.
+    off beyond it keeps the order of arrival, though what is usual falls. What stands in for a
+    prediction says nothing of what is usual: it counts only until the first prediction has come.
     """
 
     def __init__(self, ceiling: Callable[[Request], float]) -> None:
@@ -47,8 +47,13 @@ class Usual:
     def shown(self, request: Request) -> Request:
         """Write both into a newcomer, unless it has been here before, and return it."""
         if request.usual_tokens is None:
-            model = self._models.setdefault(request.model, _Model())
-            request.usual_tokens = model.usual_with(request.size_tokens)
-            model.ceiling = max(model.ceiling, self._ceiling(request))
-            request.ceiling = model.ceiling
+            model = self._models.get(request.model)
+            if model is None:
+                model = self._models[request.model] = _Model()
+            if not (request.stands_in or model.foretold):
+                model.came, model.foretold = 0, True
+            if request.stands_in is not model.foretold:
+                model.count(request.size_tokens)
+            request.usual_tokens = model.mean_tokens * model.came / (model.came + _DOUBTS)
+            request.ceiling = model.ceiling = max(model.ceiling, self._ceiling(request))
         return request

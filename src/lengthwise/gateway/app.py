@@ -215,6 +215,7 @@ class Gateway:
             expires_s=None if ttl_s is None else arrival_s + ttl_s,
             slots=parsed.slots,
             s_per_token=self.fleet.s_per_token,
+            stands_in=foreseen.stands_in,
         )
         exchange = Exchange(
             self._desk,

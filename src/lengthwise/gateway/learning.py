@@ -117,7 +117,13 @@ class Learning:
         own = await forecaster.ask(prompt)
         stand_in = served.watch.stand_in
         used = stand_in or own or forecaster.fallback(prompt)
-        return Foreseen(used=used, own=own, predictor=name, fallback=stand_in is not None)
+        return Foreseen(
+            used=used,
+            stands_in=used is not own,
+            own=own,
+            predictor=name,
+            fallback=stand_in is not None,
+        )
 
     def record(self, exchange: Exchange, outcome: Outcome) -> None:
         """Take note of a request that ended."""

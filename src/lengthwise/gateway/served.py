@@ -23,9 +23,13 @@ MAX_MODELS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreseen:
-    """One request's prediction: what the queue goes by, and what the predictor itself said."""
+    """One request's prediction: what the queue goes by, and what the predictor itself said.
+
+    `stands_in`: what is used is neither the predictor's nor the client's word on this request.
+    """
 
     used: Prediction
+    stands_in: bool = False
     own: Prediction | None = None
     predictor: str | None = None
     fallback: bool = False

@@ -233,9 +233,8 @@ class Order:
             max_tokens=max(1, (hinted_cap(request) if trusted else None) or request.max_tokens),
             priority=request.priority,
             s_per_token=self.s_per_token,
+            stands_in=given is None,
         )
-        if given is None:  # a stand-in says nothing of what is usual
-            seat.usual_tokens = seat.size_tokens
         self._next_id += 1
         self.seats[request.request_id] = seat
         self._live[seat.id] = request
@@ -259,11 +258,7 @@ class Order:
             return
         self._unpredicted.discard(request_id)
         self._foretold.add(seat.id)
-        if self._live[seat.id] in self.waiting:
-            seat.usual_tokens = None
-            self.waiting.foretell(seat, prediction)
-        else:
-            seat.prediction = prediction
+        self.waiting.foretell(seat, prediction)
 
     def _load(self) -> tuple[Predictor, Transcript]:
         chosen = parse(self.settings.predictor, told=(Told.PROMPT,))

@@ -157,12 +157,18 @@ class RankedWaiting(RequestQueue):
         return True
 
     def foretell(self, seat: Request, prediction: Any) -> None:
-        """Give a waiting request another prediction, and the rank that follows from it."""
+        """Give a request its own prediction for what stood in, and the rank that follows from it.
+
+        Whoever does not wait now may do so again, or be compared with those who run.
+        """
         # Out and in again: a queue that counts its backlog takes out what it put in.
-        self._ranked.discard(seat.id)
-        seat.prediction = prediction
+        waits = self._ranked.discard(seat.id) is not None
+        seat.prediction, seat.stands_in, seat.usual_tokens = prediction, False, None
         try:
-            self._ranked.push(seat, self.now)
+            if waits:
+                self._ranked.push(seat, self.now)
+            else:
+                self._ranked.compare(seat)
         except Exception as error:  # noqa: BLE001  # a policy may raise anything
             self.give_up(error)
 
