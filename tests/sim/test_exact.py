@@ -40,6 +40,23 @@ class Timed:
         return request.expected_remaining_tokens - 3 * int(now - request.arrival_s)
 
 
+class Looking:
+    """An order that looks at all that a queue shows a newcomer."""
+
+    name = "looking"
+    rekey = Rekey.NEVER
+    preempts = False
+    sees_queue = True
+
+    def key(self, request, now):
+        """Shorter than usual before longer, by what was foretold."""
+        return min(request.queue_s + (request.size_tokens > request.usual_tokens), request.ceiling)
+
+    def ceiling(self, request):
+        """Later for whoever comes later."""
+        return 1 + request.arrival_s
+
+
 POLICIES = {system.name: system.build for system in SYSTEMS} | {
     "priority-preempting": lambda: Priority(preempts=True),
     "paper-rule-soon": lambda: PaperRule(limit_s=3.0, ratio=2.0),
@@ -47,6 +64,7 @@ POLICIES = {system.name: system.build for system in SYSTEMS} | {
     "isrtf-soon": lambda: ISRTF(window_tokens=7),
     "undeclared": Undeclared,
     "timed": Timed,
+    "looking": Looking,
 }
 RULES = {
     "greedy": lambda rng: None,

@@ -207,6 +207,18 @@ def test_a_batch_of_one_is_a_server_of_one_whatever_the_order_looks_at(batching,
     assert finish_s[0] != pytest.approx(simulate_jobs(trace, whole, FCFS()).finish_s.tolist())
 
 
+@pytest.mark.parametrize("looks", ["sees_queue", "ceiling"])
+def test_a_rule_on_the_oldest_is_refused_where_keys_look_at_others(looks):
+    """The servers read the rule, or the key, of a request that was shown nothing."""
+    both = type("Both", (PaperRule,), {looks: lambda self, request: 0.0, "__slots__": ()})()
+    trace = jobs([(0, 1), (0, 2)])
+    for batching in (Batching.NONE, Batching.STATIC):
+        with pytest.raises(ConfigError, match="oldest waiter"):
+            simulate_jobs(trace, JobEngine(batching=batching), both)
+    with pytest.raises(ConfigError, match="must be fixed"):
+        simulate(trace, PRESETS["llama3-8b-a100"], both)
+
+
 def test_paper_continuous_reforms_the_batch_when_its_shortest_ends():
     """Unfinished jobs re-enter with their original prediction and may lose their place."""
     engine = JobEngine(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lengthwise.core.events import Arrived, CapacityChanged, Dispatch, Event, Finished, Outcome
-from lengthwise.core.policy import Policy, RankedQueue, Rekey, Rescues
+from lengthwise.core.policy import Levels, Policy, RankedQueue, Rekey, Rescues, SeesQueue
 from lengthwise.core.prediction import Prediction
 from lengthwise.core.scheduler import Scheduler
 from lengthwise.errors import ConfigError
@@ -72,8 +72,11 @@ class JobEngine:
 def simulate_jobs(trace: Trace, engine: JobEngine, policy: Policy) -> Result:
     """Serve a trace job by job and return when each got its first token and ended.
 
-    `iterations` of the result counts dispatched jobs or formed batches.
+    `iterations` of the result counts dispatched jobs or formed batches. Raises ConfigError for a
+    policy with a rule on the oldest waiter whose key looks at anybody else.
     """
+    if isinstance(policy, Rescues) and isinstance(policy, (SeesQueue, Levels)):
+        raise ConfigError(f"{policy.name}: with a rule on the oldest waiter, a key stands alone")
     if engine.batching in (Batching.NONE, Batching.CONTINUOUS):
         return _ByJob(trace, engine, policy).run()
     return _ByBatch(trace, engine, policy).run()

@@ -20,15 +20,16 @@ def rank_rows(
 ) -> tuple[LiveRanking | None, FixedRanking | SeeingRanking | LiveRanking]:
     """Choose the order; the first of the two is None where keys never change."""
     rescues = isinstance(policy, Rescues)
+    looks = isinstance(policy, (SeesQueue, Levels))
+    if looks and (rescues or policy.preempts or policy.rekey is not Rekey.NEVER):
+        raise ConfigError(
+            f"{policy.name}: a key that reads the queue, or what is usual, must be fixed here"
+        )
     if isinstance(policy, SeesQueue):
-        if rescues or policy.preempts or policy.rekey is not Rekey.NEVER:
-            raise ConfigError(f"{policy.name}: a key that reads the queue must be fixed here")
         return None, SeeingRanking(policy, make, batch)
     if policy.rekey is Rekey.NEVER and not policy.preempts:
         kind = RescuingRanking if rescues else FixedRanking
         return None, kind(policy, make, batch)
-    if isinstance(policy, Levels):
-        raise ConfigError(f"{policy.name}: keys with a ceiling must be fixed here")
     if rescues:
         raise ConfigError(f"{policy.name}: a rule on the oldest waiter needs fixed keys here")
     laned = isinstance(policy, Lanes) and not policy.preempts and policy.rekey is Rekey.WITH_TIME

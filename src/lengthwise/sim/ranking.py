@@ -120,10 +120,11 @@ class RescuingRanking(FixedRanking):
 
 
 class SeeingRanking:
-    """Keys that are fixed at arrival by what the queue is then (`SeesQueue`)."""
+    """Keys that are fixed at arrival by what the queue is then (`SeesQueue`), and what is usual."""
 
     def __init__(self, policy: Policy, make: RequestMaker, batch: Batch) -> None:
         self.policy = policy
+        self.usual = Usual(policy.ceiling) if isinstance(policy, Levels) else None
         self.make = make
         self.batch = batch
         self.backlog = Backlog(batch.max_num_seqs)
@@ -136,6 +137,8 @@ class SeeingRanking:
         request = self.make.show(row)
         if row not in self.keys:
             self.backlog.show(request)
+            if self.usual is not None:
+                self.usual.shown(request)
             self.keys[row] = read_key(self.policy, request, request.arrival_s)
         self.backlog.add(request)
         heapq.heappush(self.waiting, (self.keys[row], row))
