@@ -137,6 +137,19 @@ def test_a_slow_predictor_says_how_long_it_needs():
     assert deadline_of(slow, 1.0) == 1.0
 
 
+@pytest.mark.parametrize(
+    "stated", [{"max_tokens": 1e308}, {"nvext": {"agent_hints": {"osl": 10**19}}}]
+)
+async def test_a_length_beyond_any_answer_is_no_statement(stated):
+    """On a slow engine its key would not be finite; sums with it forget everybody else."""
+    options = {"predictor": FakePredictor(), "trust_length_hints": True}
+    async with FakeEngine() as engine, serving(engine, **options) as gateway:
+        gateway.fleet.engine(engine.url).s_per_token = 1.0
+        answer = await post(gateway, chat("raise", **stated))
+        assert answer.status == 200
+        assert answer.headers["x-lengthwise-predicted-tokens"] == str(int(FIRST_GUESS_TOKENS))
+
+
 @pytest.mark.parametrize("share", [0.01, 0.5, 1.0])
 @pytest.mark.parametrize("fault", ["raise", "nan", "text", "hang"])
 async def test_no_request_is_lost_to_a_predictor(fault, share):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 #: Time per output token of one request where the host has not measured its engine yet, in seconds.
 #: 0.02 is the SSJF paper's own figure (arXiv 2404.08509) and close to an A100 with an 8B model.
 DEFAULT_S_PER_TOKEN = 0.02
+#: A larger number is no length that anybody could mean, and keys and sums must stay finite, tokens.
+MOST_TOKENS = 10**9
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from lengthwise.core.request import MOST_TOKENS
 from lengthwise.gateway.scan import Shape, refuse, scan
 from lengthwise.predictors.rows import prompt_of
 
@@ -190,18 +191,20 @@ def _finish(fields: _Body, text: dict[str, Any], prompt_bytes: int, prompts: int
             code="invalid_value",
         )
     caps = (fields.max_completion_tokens, fields.max_tokens)
-    # llama.cpp and others take -1 as "no cap"; 0 asks for the prompt's reading alone.
+    # llama.cpp and others take -1 as "no cap"; 0 asks for the prompt's reading alone. What is
+    # beyond every answer caps none.
     max_tokens = min(
-        (max(1, int(cap)) for cap in caps if cap is not None and cap >= 0), default=None
+        (max(1, int(cap)) for cap in caps if cap is not None and 0 <= cap <= MOST_TOKENS),
+        default=None,
     )
-    hints = fields.nvext.agent_hints if fields.nvext else None
+    osl = fields.nvext.agent_hints.osl if fields.nvext and fields.nvext.agent_hints else None
     return ParsedRequest(
         prompt=prompt_of({**text, "model": fields.model, "max_tokens": max_tokens}),
         prompt_tokens=max(1, prompt_bytes // BYTES_PER_TOKEN),
         max_tokens=max_tokens,
         slots=slots,
         stream=bool(fields.stream),
-        hint_tokens=hints.osl if hints and hints.osl and hints.osl > 0 else None,
+        hint_tokens=osl if osl is not None and 0 < osl <= MOST_TOKENS else None,
     )
 
 

@@ -11,6 +11,7 @@ import math
 from typing import Any, Final
 
 from lengthwise.core.prediction import Prediction
+from lengthwise.core.request import MOST_TOKENS
 
 #: Output tokens to expect: a number, or a list of equally likely ones.
 OUTPUT_TOKENS: Final = "lengthwise_output_tokens"
@@ -21,8 +22,6 @@ NVEXT: Final = "nvext"
 #: A list or text beyond this is no hint: it is read on the way into the queue.
 MOST_ATOMS: Final = 1000
 MOST_CHARACTERS: Final = 4096
-#: Nor is a larger number one: no answer is that long, and what is beyond floats stops an engine.
-MOST_TOKENS: Final = 10**9
 
 
 def hinted_prediction(request: Any) -> Prediction | None:
