@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lengthwise.core.prediction import Prediction
+from lengthwise.core.request import Request
 
 LENGTHS = st.lists(st.floats(0.5, 1e5), min_size=1, max_size=12)
 
@@ -41,10 +42,14 @@ def test_p_longer_counts_the_atoms_above(lengths, tokens):
 
 @given(LENGTHS, st.floats(1, 1e5))
 def test_a_cap_shortens_each_atom(lengths, cap):
-    """The client's cap leaves min(X, cap)."""
-    assert Prediction.of(lengths).capped(cap).lengths == tuple(
-        sorted(min(length, cap) for length in lengths)
-    )
+    """The client's cap leaves min(X, cap), whose quantiles need not be built for."""
+    prediction = Prediction.of(lengths)
+    capped = prediction.capped(cap)
+    assert capped.lengths == tuple(sorted(min(length, cap) for length in lengths))
+    for q in (0, 0.3, 0.5, 1):
+        assert prediction.quantile(q, cap=cap) == capped.quantile(q)
+    one = Request(id=0, arrival_s=0, prediction=prediction, max_tokens=math.ceil(cap))
+    assert one.size_tokens == prediction.capped(one.max_tokens).median
 
 
 @given(LENGTHS, st.floats(0, 1e6))

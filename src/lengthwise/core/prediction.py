@@ -62,16 +62,18 @@ class Prediction:
         """Smallest length thought possible (A_min of arXiv 2508.14544)."""
         return self.lengths[0]
 
-    def quantile(self, q: float) -> float:
-        """Length that a share `q` in [0, 1] of the atoms does not exceed, linear between atoms."""
+    def quantile(self, q: float, *, cap: float = math.inf) -> float:
+        """Length that a share `q` in [0, 1] of the atoms does not exceed, linear between atoms.
+
+        With a cap, that of `capped(cap)`, which is not built: keys are read for everybody who came.
+        """
         if not 0 <= q <= 1:
             raise ValueError(f"a quantile lies in [0, 1], not {q!r}")
         position = q * (len(self.lengths) - 1)
         below = int(position)
-        above = min(below + 1, len(self.lengths) - 1)
-        return self.lengths[below] + (position - below) * (
-            self.lengths[above] - self.lengths[below]
-        )
+        lower = min(self.lengths[below], cap)
+        upper = min(self.lengths[min(below + 1, len(self.lengths) - 1)], cap)
+        return lower + (position - below) * (upper - lower)
 
     def p_longer(self, tokens: float) -> float:
         """P(X > tokens)."""

@@ -55,7 +55,10 @@ class Request:
         The mean of a wide distribution says the same of nearly everybody; the median keeps apart
         those who will probably be short and those who will probably run into the cap.
         """
-        return self.prediction.capped(self.max_tokens).median
+        prediction, cap = self.prediction, self.max_tokens
+        if cap is None or prediction.lengths[-1] <= cap:
+            return prediction.median
+        return prediction.quantile(0.5, cap=float(cap))
 
     @property
     def expected_tokens(self) -> float:
