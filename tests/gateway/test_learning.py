@@ -10,6 +10,7 @@ import os
 import pytest
 
 from lengthwise.core.prediction import Prediction
+from lengthwise.core.request import MOST_TOKENS
 from lengthwise.gateway import learning, served
 from lengthwise.gateway.app import Gateway
 from lengthwise.gateway.config import EngineConfig, GatewayConfig
@@ -73,10 +74,10 @@ async def test_a_cap_beyond_all_answers_does_not_end_the_log(tmp_path):
         FakeEngine() as engine,
         serving(engine, log_path=str(path), learn=False) as gateway,
     ):
-        for cap in (10**20 - 1, 1e300, 10**9):
+        for cap in (10**20 - 1, 1e300, MOST_TOKENS):
             answer = await post(gateway, chat(max_tokens=cap))
             assert answer.status == 200
-    assert [row["max_tokens"] for row in rows_of(path)] == [None, None, 10**9]
+    assert [row["max_tokens"] for row in rows_of(path)] == [None, None, MOST_TOKENS]
 
 
 async def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, caplog):
@@ -154,8 +155,19 @@ async def test_what_stands_in_for_a_prediction_is_not_taken_for_what_is_usual():
         assert watch.falls_back
         await post(gateway, chat("a" * 1000))
     assert [one.stands_in for one in queued] == [False, True, False, True]
-    means = [one.usual_tokens * (n + 4) / n for one, n in zip(queued, (1, 1, 2, 2), strict=True)]
-    assert means == pytest.approx([40, 40, 60, 60])
+    assert [one.usual_tokens for one in queued] == [0, 0, 12, 12]
+
+
+async def test_a_name_that_no_engine_serves_makes_no_model_of_its_own():
+    """Else clients could fill the memory, and come with what is usual for themselves alone."""
+    queued = []
+    async with FakeEngine() as engine, serving(engine) as gateway:
+        enter = gateway.driver.enter
+        gateway.driver.enter = lambda core: queued.append(core) or enter(core)
+        for n in range(5):
+            await post(gateway, chat("a" * 40, model=f"fake-{n}"))
+    assert {one.model for one in queued} == {"fake"}
+    assert queued[-1].usual_tokens == pytest.approx(40 * 4 / 8)
 
 
 def filled(path, count=400, *, predictor=None):

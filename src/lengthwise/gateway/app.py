@@ -209,7 +209,8 @@ class Gateway:
             id=next(self._ids),
             arrival_s=arrival_s,
             prediction=foreseen.used,
-            model=parsed.prompt.model,
+            # Not the client's word: what is kept for each model must not grow with their fancy.
+            model=self.learning.models.of(parsed.prompt.model).model,
             prompt_tokens=parsed.prompt_tokens,
             max_tokens=parsed.max_tokens,
             expires_s=None if ttl_s is None else arrival_s + ttl_s,
