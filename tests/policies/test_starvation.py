@@ -44,6 +44,19 @@ def jobs(seed: int, load: float, n: int = 300):
         yield request(id_, arrival_s=now, tokens=predicted, s_per_token=S_PER_TOKEN), tokens
 
 
+def usual_by_hand(came: list[Request]) -> Iterator[tuple[float, float]]:
+    """What docs/policies.md says of `ssjf`, counted anew: what is usual, and the bound, seconds."""
+    mean, ceiling_s = came[0].size_tokens, -inf
+    for n, one in enumerate(came, start=1):
+        if n <= 16:
+            mean = min(mean, 4 * one.size_tokens)
+        mean += max(0.01, 1 / n) * (min(one.size_tokens, 4 * mean) - mean)
+        usual = mean * (n - 1) / (n + 3)
+        ceiling_s = max(ceiling_s, one.arrival_s + 24 * 1.4 * S_PER_TOKEN * usual)
+        own_s = 24 * S_PER_TOKEN * one.size_tokens
+        yield usual, min(own_s, ceiling_s - one.arrival_s)
+
+
 def overtakers_after_the_bound(policy, bound: Aged, seed: int, load: float) -> int:
     """Count pairs where one who arrived after another's bound had passed still started first."""
     trace = list(jobs(seed, load))
@@ -84,12 +97,15 @@ def test_elastic_ageing_keeps_its_gain_where_waits_grow_past_every_stretch():
 
 
 def test_the_long_are_served_as_they_came():
-    """Those beyond the level keep their order, however different; the short pass them."""
+    """Those beyond the level keep their order; the short pass all of them but the very first.
+
+    Nothing is usual when the first comes, so it is served as it came.
+    """
     queue = RankedQueue(Aged(stretch=12, level=1.5))
     for id_, tokens in enumerate((100, 100, 4000, 2000, 20)):
         queue.push(request(id_, arrival_s=id_ * 1e-3, tokens=tokens, s_per_token=0.5), id_ * 1e-3)
     order = [queue.pop(1.0).id for _ in range(5)]
-    assert order == [4, 0, 1, 2, 3]
+    assert order == [0, 4, 1, 2, 3]
 
 
 @pytest.mark.parametrize("then", [1, 20, 300])
@@ -135,19 +151,31 @@ def test_few_say_little_of_what_is_usual():
     assert first.usual_tokens < 300
 
 
-def test_what_stands_in_for_a_prediction_says_nothing_of_what_is_usual():
-    """It counts until the first prediction comes, and is compared with predictions from then on."""
+@pytest.mark.parametrize("absurd", [4096, 32_768, 1e9])
+def test_one_absurd_size_at_the_start_does_not_lift_the_ceiling(absurd):
+    """It would stay there until the clock has caught up, and be none for hours."""
     queue = RankedQueue(Aged())
+    queue.push(request(0, tokens=absurd), 0.0)
+    for id_ in range(1, 300):
+        came_s = 0.1 * id_
+        queue.push(one := request(id_, tokens=200, arrival_s=came_s), came_s)
+        assert one.ceiling - came_s < 1.1 * Aged().stretch * Aged().level * 200 * one.s_per_token
 
-    def mean_after(id_: int, tokens: float, *, stands_in: bool, counted: int) -> float:
-        queue.push(one := request(id_, tokens=tokens, stands_in=stands_in), 0.0)
-        return one.usual_tokens * (counted + 4) / counted
 
-    assert mean_after(0, 4000, stands_in=True, counted=1) == pytest.approx(4000)
-    assert mean_after(1, 2000, stands_in=True, counted=2) == pytest.approx(3000)
-    assert mean_after(2, 100, stands_in=False, counted=1) == pytest.approx(100)
-    assert mean_after(3, 4000, stands_in=True, counted=1) == pytest.approx(100)
-    assert mean_after(4, 200, stands_in=False, counted=2) == pytest.approx(150)
+def test_what_stands_in_for_a_prediction_says_nothing_of_what_is_usual():
+    """It has no ceiling before the first prediction, and that of predictions from then on."""
+    queue = RankedQueue(Aged(stretch=20, level=1.4))
+
+    def shown(id_: int, tokens: float, *, stands_in: bool) -> tuple[float, float]:
+        one = request(id_, tokens=tokens, stands_in=stands_in, s_per_token=0.5)
+        queue.push(one, 0.0)
+        return one.usual_tokens, one.ceiling
+
+    assert shown(0, 4000, stands_in=True) == (4000, inf)
+    assert shown(1, 100, stands_in=False) == (0, 0)
+    assert shown(2, 200, stands_in=False) == (30, 20 * 0.5 * 1.4 * 30)
+    assert shown(3, 4000, stands_in=True) == (30, 20 * 0.5 * 1.4 * 30)
+    assert shown(4, 300, stands_in=False) == pytest.approx((200 / 3, 20 * 0.5 * 1.4 * 200 / 3))
 
 
 def test_what_was_usual_when_a_request_came_stays_so_for_it():
@@ -157,14 +185,15 @@ def test_what_was_usual_when_a_request_came_stays_so_for_it():
     scheduler.handle(Arrived(first := request(0, tokens=100)), 0.0)
     for id_ in range(1, 50):
         scheduler.handle(Arrived(last := request(id_, arrival_s=id_, tokens=300)), id_)
-    before = last.usual_tokens
+    before, key = first.usual_tokens, scheduler.waiting.rank(49).key
     for now in range(50, 60):
         scheduler.handle(Returned(0), now)
-    assert first.usual_tokens == 100 / 5
-    assert scheduler.waiting.rank(49).key == last.arrival_s + Aged().bound_s(last)
-    scheduler.handle(Arrived(again := request(99, tokens=300)), 60.0)
-    mean = before * 54 / 50
-    assert again.usual_tokens == pytest.approx((mean + (300 - mean) / 51) * 51 / 55)
+        scheduler.handle(Returned(0), now)
+    scheduler.handle(Arrived(again := request(99, arrival_s=60, tokens=300)), 60.0)
+    assert (first.usual_tokens, scheduler.waiting.rank(49).key) == (before, key)
+    assert [last.usual_tokens, again.usual_tokens] == pytest.approx(
+        [usual for usual, _ in usual_by_hand([first] + [last] * 50)][-2:]
+    )
 
 
 def test_who_is_refused_does_not_move_what_is_usual():
@@ -175,12 +204,12 @@ def test_who_is_refused_does_not_move_what_is_usual():
         scheduler.handle(Arrived(request(id_, tokens=tokens)), 0.0)
     scheduler.handle(Finished(0, Outcome.STOP), 1.0)
     scheduler.handle(Arrived(late := request(9, tokens=160, slots=1)), 1.0)
-    assert late.usual_tokens == pytest.approx(120 * 3 / 7)
+    assert late.usual_tokens == pytest.approx(120 * 2 / 6)
     scheduler.handle(Closed(Outcome.SHUTDOWN), 2.0)
     scheduler.handle(Arrived(request(10, tokens=4000)), 2.0)
     scheduler.handle(Opened(), 3.0)
     scheduler.handle(Arrived(several := request(11, tokens=120, slots=3)), 3.0)
-    assert several.usual_tokens == pytest.approx(120 * 4 / 8)
+    assert several.usual_tokens == pytest.approx(120 * 3 / 7)
 
 
 def test_where_nobody_is_beyond_the_level_there_is_none():
@@ -240,16 +269,6 @@ def test_the_pace_of_a_queue_is_learnt_while_it_stands():
     assert late.queue_s_per_token == pytest.approx(10 * 2.0 / 40)
 
 
-def bounds_by_hand_s(requests: list[Request]) -> Iterator[float]:
-    """What docs/policies.md says of `ssjf`, counted from the sizes alone; in order of arrival."""
-    mean, ceiling_s = requests[0].size_tokens, 0.0
-    for n, one in enumerate(requests, start=1):
-        mean += max(0.01, 1 / n) * (min(one.size_tokens, 4 * mean) - mean)
-        usual = mean * n / (n + 4)
-        ceiling_s = max(ceiling_s, one.arrival_s + 24 * 1.4 * usual * S_PER_TOKEN)
-        yield min(24 * one.size_tokens * S_PER_TOKEN, ceiling_s - one.arrival_s)
-
-
 @pytest.mark.parametrize("load", [0.95, 1.2])
 def test_nobody_overtakes_an_aged_request_after_its_bound(load):
     """Over 100 seeds nobody who came later than that started earlier, and some came just before."""
@@ -258,7 +277,7 @@ def test_nobody_overtakes_an_aged_request_after_its_bound(load):
         trace = list(jobs(seed, load))
         host = JobHost(find_system("ssjf").build(), s_per_token=S_PER_TOKEN).run(trace)
         came = [one for one, _ in trace]
-        for i, (one, bound_s) in enumerate(zip(came, bounds_by_hand_s(came), strict=True)):
+        for i, (one, (_, bound_s)) in enumerate(zip(came, usual_by_hand(came), strict=True)):
             started_s = host.first_start_s[one.id]
             over = [other for other in came[i + 1 :] if host.first_start_s[other.id] < started_s]
             if over:
@@ -274,7 +293,8 @@ def test_the_documents_and_the_systems_have_the_numbers_of_the_policies():
     stretch, level = Aged().stretch, Aged().level
     assert f"more than {stretch:g} x a request's own expected service time after it" in docs
     assert f"by `stretch` ({stretch:g}) times" in docs
-    assert f"of `level` ({level:g}) times the usual length" in docs
+    assert f"`level` ({level:g}) times the usual length" in docs
+    assert f"{stretch:g} x {level:g} x 4 = {stretch * level * 4:.0f} s" in docs
 
 
 def test_plain_sjf_breaks_that_bound():

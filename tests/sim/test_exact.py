@@ -49,12 +49,12 @@ class Looking:
     sees_queue = True
 
     def key(self, request, now):
-        """Shorter than usual before longer, by what was foretold."""
-        return min(request.queue_s + (request.size_tokens > request.usual_tokens), request.ceiling)
+        """By what was foretold, at most the ceiling."""
+        return min(request.arrival_s + request.queue_s + request.size_tokens, request.ceiling)
 
     def ceiling(self, request):
-        """Later for whoever comes later."""
-        return 1 + request.arrival_s
+        """Lie two usual lengths ahead."""
+        return request.arrival_s + 2 * request.usual_tokens
 
 
 POLICIES = {system.name: system.build for system in SYSTEMS} | {

@@ -241,8 +241,9 @@ def test_a_prediction_that_comes_when_its_request_runs_counts_as_usual(model, se
         order._foretell(f"r{i}", Prediction.point(tokens))
     long = order.seats["r1"]
     assert len(run.scheduler.running) == 2
-    assert long.usual_tokens == 60 + (4 * 60 - 60) / 2
-    assert order.standing(long)[0] == pytest.approx(long.arrival_s + 20 * 1.4 * 150 * 0.01)
+    assert long.usual_tokens == 30  # of 60 and four times as much, which the doubts make a fifth
+    ceiling_s = Aged().stretch * Aged().level * 30 * 0.01
+    assert order.standing(long)[0] == pytest.approx(long.arrival_s + ceiling_s)
 
 
 def test_learnt_lengths_are_the_fallback(model, settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,25 +11,36 @@ if TYPE_CHECKING:
 
     from lengthwise.core.request import Request
 
-# It follows the last hundred or so; one absurd size counts as a few usual ones.
+# What is usual follows the last hundred or so; one absurd size counts as a few usual ones.
 _LATEST = 100
 _LONG_TIMES = 4.0
-# Few say little: what is usual of them counts as if so many had come of no length at all.
+# Few say little: what is usual counts as if the first, and so many more, had no length at all; and
+# while they are so few, one counts at most as a few of another. For a ceiling stands until the
+# clock has caught up: one absurd size at the start would lift it for hours.
 _DOUBTS = 4
+_FEW = 16
 
 
 @dataclass(slots=True)
 class _Model:
     came: int = 0
     mean_tokens: float = 0.0
-    foretold: bool = False
-    ceiling: float = 0.0
+    ceiling: float = -inf
+
+    usual_tokens: float = 0.0
 
     def count(self, size_tokens: float) -> None:
         mean = self.mean_tokens if self.came else size_tokens
-        self.came += 1
-        kept = min(size_tokens, _LONG_TIMES * mean)
-        self.mean_tokens = mean + (kept - mean) / min(self.came, _LATEST)
+        if self.came < _FEW:
+            mean = min(mean, _LONG_TIMES * size_tokens)
+        self.came = came = self.came + 1
+        # Everybody comes by here, and min() costs a call.
+        most = _LONG_TIMES * mean
+        if size_tokens > most:  # noqa: PLR1730
+            size_tokens = most
+        mean += (size_tokens - mean) / (came if came < _LATEST else _LATEST)  # noqa: FURB136
+        self.mean_tokens = mean
+        self.usual_tokens = mean * (came - 1) / (came - 1 + _DOUBTS)
 
 
 class Usual:
@@ -37,7 +49,7 @@ class Usual:
     `ceiling(request)` is the policy's: the largest key of one who arrives now, where
     `usual_tokens` are usual. What a newcomer is shown never descends, so that whoever would be put
     off beyond it keeps the order of arrival, though what is usual falls. What stands in for a
-    prediction says nothing of what is usual: it counts only until the first prediction has come.
+    prediction says nothing of what is usual; before the first prediction there is no ceiling.
     """
 
     def __init__(self, ceiling: Callable[[Request], float]) -> None:
@@ -50,10 +62,14 @@ class Usual:
             model = self._models.get(request.model)
             if model is None:
                 model = self._models[request.model] = _Model()
-            if not (request.stands_in or model.foretold):
-                model.came, model.foretold = 0, True
-            if request.stands_in is not model.foretold:
+            if not request.stands_in:
                 model.count(request.size_tokens)
-            request.usual_tokens = model.mean_tokens * model.came / (model.came + _DOUBTS)
-            request.ceiling = model.ceiling = max(model.ceiling, self._ceiling(request))
+            elif not model.came:
+                request.usual_tokens = request.size_tokens
+                return request
+            request.usual_tokens = model.usual_tokens
+            ceiling = self._ceiling(request)
+            if ceiling < model.ceiling:  # noqa: PLR1730
+                ceiling = model.ceiling
+            request.ceiling = model.ceiling = ceiling
         return request

@@ -23,7 +23,7 @@ def rank_rows(
     looks = isinstance(policy, (SeesQueue, Levels))
     if looks and (rescues or policy.preempts or policy.rekey is not Rekey.NEVER):
         raise ConfigError(
-            f"{policy.name}: a key that reads the queue, or what is usual, must be fixed here"
+            f"{policy.name}: a key that reads the queue, or has a ceiling, must be fixed here"
         )
     if isinstance(policy, SeesQueue):
         return None, SeeingRanking(policy, make, batch)

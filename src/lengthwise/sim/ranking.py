@@ -41,9 +41,8 @@ class FixedRanking:
         rows = len(batch.prompt)
         read, seen = policy.key, make.each()
         if isinstance(policy, Levels):
-            seen = map(
-                Usual(policy.ceiling).shown, seen
-            )  # they come in this order, whoever runs when
+            # They come in this order, whoever runs when.
+            seen = map(Usual(policy.ceiling).shown, seen)
         keys = np.array([read(request, request.arrival_s) for request in seen], float)
         if not np.isfinite(keys).all():
             row = int(np.isfinite(keys).argmin())
