@@ -25,22 +25,18 @@ _FEW = 16
 class _Model:
     came: int = 0
     mean_tokens: float = 0.0
+    usual_tokens: float = 0.0
     ceiling: float = -inf
 
-    usual_tokens: float = 0.0
-
     def count(self, size_tokens: float) -> None:
-        mean = self.mean_tokens if self.came else size_tokens
-        if self.came < _FEW:
+        before = self.came
+        mean = self.mean_tokens if before else size_tokens
+        if before < _FEW:
             mean = min(mean, _LONG_TIMES * size_tokens)
-        self.came = came = self.came + 1
-        # Everybody comes by here, and min() costs a call.
-        most = _LONG_TIMES * mean
-        if size_tokens > most:  # noqa: PLR1730
-            size_tokens = most
-        mean += (size_tokens - mean) / (came if came < _LATEST else _LATEST)  # noqa: FURB136
-        self.mean_tokens = mean
-        self.usual_tokens = mean * (came - 1) / (came - 1 + _DOUBTS)
+        kept = min(size_tokens, _LONG_TIMES * mean)
+        self.came += 1
+        self.mean_tokens = mean + (kept - mean) / min(self.came, _LATEST)
+        self.usual_tokens = self.mean_tokens * before / (before + _DOUBTS)
 
 
 class Usual:
@@ -68,8 +64,5 @@ class Usual:
                 request.usual_tokens = request.size_tokens
                 return request
             request.usual_tokens = model.usual_tokens
-            ceiling = self._ceiling(request)
-            if ceiling < model.ceiling:  # noqa: PLR1730
-                ceiling = model.ceiling
-            request.ceiling = model.ceiling = ceiling
+            request.ceiling = model.ceiling = max(model.ceiling, self._ceiling(request))
         return request
