@@ -1,5 +1,6 @@
 """What every test may rely on."""
 
+import importlib.util
 import signal
 
 # Ignored signals are inherited, by us and our children: SIGHUP under nohup, SIGINT in a shell's
@@ -11,3 +12,12 @@ for _number, _usual in (
 ):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, _usual)
+
+if importlib.util.find_spec("hypothesis") is not None:  # not in the environments of the plug-ins
+    from hypothesis import HealthCheck, settings
+
+    # By default an example fails that takes 200 ms, on whatever machine.
+    settings.register_profile(
+        "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("steady")
