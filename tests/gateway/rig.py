@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
     from lengthwise.predictors.base import Predictor, Prompt
 
+#: A machine that is busy with other things may stand still for seconds between any two lines.
+PATIENCE_S = 60.0
+PATIENT = {
+    "prediction_deadline_s": PATIENCE_S,
+    "header_timeout_s": PATIENCE_S,
+    "request_timeout_s": PATIENCE_S,
+    "connect_timeout_s": PATIENCE_S,
+}
+
 
 class LengthOfText:
     """Predicts as many tokens as the last message has characters: tests say lengths that way."""
@@ -35,7 +44,7 @@ async def serving(
 ) -> AsyncIterator[Gateway]:
     """Serve in front of FakeEngines or EngineConfigs, with deadlines that no busy machine meets."""
     configs = tuple(e if isinstance(e, EngineConfig) else EngineConfig(url=e.url) for e in engines)
-    options = {"port": 0, "prediction_deadline_s": 1.0, "drain_s": 0.0, **options}
+    options = {**PATIENT, "port": 0, "drain_s": 0.0, **options}
     gateway = Gateway(
         GatewayConfig(engines=configs, **options), predictor=predictor or LengthOfText()
     )
@@ -67,14 +76,14 @@ def post(gateway: Gateway, body: object = None, **options) -> asyncio.Task[aioht
     return asyncio.create_task(send())
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
     """Let the loop run until `condition` holds; raise TimeoutError when it does not in time."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110  # sockets on the same loop: no event to wait on
             await asyncio.sleep(0.001)
 
 
-async def raw(gateway: Gateway, *pieces: bytes, timeout_s: float = 5.0) -> bytes:
+async def raw(gateway: Gateway, *pieces: bytes, timeout_s: float = PATIENCE_S) -> bytes:
     """Send bytes as they are, piece by piece, and return all that comes until the close.
 
     What comes from a connection that is not closed in time ends in b"(left open)".

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FAILURES_TO_OPEN = 5
 REST_S = 5.0
+#: How often an engine may fail to answer at our start: a busy machine makes one probe late.
+FIRST_PROBES = 3
 
 log = logging.getLogger("lengthwise.gateway")
 
@@ -132,7 +134,7 @@ class Fleet:
     async def _first_probe(self, member: _Member) -> None:
         engine = member.engine
         try:
-            await engine.probe(ask_slots=True)
+            await _probe_patiently(engine)
         except (NotAcceptedError, EngineFailedError) as error:
             if engine.config.max_inflight is None:
                 raise ConfigError(
@@ -220,3 +222,14 @@ class Fleet:
     def _close(self) -> None:
         self._closed = True
         self.driver.close(Outcome.ENGINE_DOWN)
+
+
+async def _probe_patiently(engine: Engine) -> None:
+    """Probe an engine that is to tell its slots. Raises what `probe` raised last."""
+    for _ in range(FIRST_PROBES - 1):
+        try:
+            await engine.probe(ask_slots=True)
+        except EngineFailedError:
+            continue
+        return
+    await engine.probe(ask_slots=True)

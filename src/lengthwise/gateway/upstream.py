@@ -117,15 +117,24 @@ class Engine:
             raise EngineFailedError(f"{self.url} broke off: {error!r}") from error
 
     async def _ask_slots(self) -> int | None:
-        """Ask llama.cpp how many it runs at once; None if this is not llama.cpp, or shy."""
+        """Ask llama.cpp how many it runs at once; None if this is not llama.cpp, or shy.
+
+        Raises EngineFailedError if it may only have been late.
+        """
         root = self.url.removesuffix("/v1")
+        late: EngineFailedError | None = None
         for path, read in (("/slots", _count_slots), ("/props", _read_total_slots)):
             try:
                 slots = read(msgspec.json.decode(await self._get(root + path)))
-            except (NotAcceptedError, EngineFailedError, msgspec.DecodeError):
+            except (NotAcceptedError, msgspec.DecodeError):
+                continue
+            except EngineFailedError as error:
+                late = error
                 continue
             if slots:
                 return slots
+        if late is not None:
+            raise late
         return None
 
     async def _get(self, url: str) -> bytes:
