@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+from dataclasses import replace
 
 import openai
 import pytest
 
 from lengthwise.core.events import Outcome
 from lengthwise.errors import ConfigError
+from lengthwise.gateway import fleet
 from lengthwise.gateway.config import EngineConfig
-from lengthwise.gateway.fleet import FAILURES_TO_OPEN
 from lengthwise.predictors import request_log
 from tests.faults.fake_engine import FakeEngine, Script
-from tests.gateway.rig import chat, metric, post, serving, until
+from tests.gateway.rig import PATIENCE_S, chat, metric, post, serving, until
 
 
 async def test_a_dying_engine_is_told_to_everybody_and_its_return_noticed():
@@ -65,13 +67,16 @@ async def test_a_bad_answer_is_a_502_and_is_not_tried_twice(fault):
     """Whatever breaks after the engine has the request: 502 once, the request sent once."""
     async with (
         FakeEngine(slots=1, script=Script(fault=fault)) as engine,
-        serving(engine, answer_timeout_s=0.2) as gateway,
+        serving(engine, answer_timeout_s=0.2 if fault == "hang" else PATIENCE_S) as gateway,
     ):
         answer = await post(gateway)
         assert answer.status == 502
         assert json.loads(await answer.text())["error"]["code"] == "engine_error"
         assert len(engine.received) == 1
         engine.script = Script()
+        gateway.fleet.engine(engine.url).limits = replace(
+            gateway.config, answer_timeout_s=PATIENCE_S
+        )
         assert (await post(gateway)).status == 200
 
 
@@ -133,30 +138,45 @@ async def test_what_an_engine_did_not_accept_moves_to_another():
         await dead.start()
 
 
-async def test_nothing_is_generated_twice_while_engines_die_and_return():
+async def test_nothing_is_generated_twice_while_engines_die_and_return(monkeypatch):
     """One of three engines dies and returns five times: one answer each, one generation at most."""
+    monkeypatch.setattr(fleet, "REST_S", 0.1)
+    answers: dict[str, int] = {}
+    last_death = asyncio.Event()
+
+    async def ask(name: str) -> None:
+        for i in itertools.count():
+            body = chat(uuid=f"{name}-{i}", stream=i % 2 > 0)
+            answers[f"{name}-{i}"] = (await post(gateway, body)).status
+            if last_death.is_set():
+                return
+
     async with (
         FakeEngine(slots=4, script=Script(delay_s=0.01)) as one,
         FakeEngine(slots=4, script=Script(delay_s=0.01)) as two,
         FakeEngine(slots=4, script=Script(delay_s=0.01)) as three,
         serving(one, two, three, probe_interval_s=0.02) as gateway,
     ):
-        tasks = {f"u{i}": post(gateway, chat(uuid=f"u{i}", stream=i % 2 > 0)) for i in range(300)}
-        for _ in range(5):
-            three.arrived.clear()
-            await three.arrived.wait()
-            await three.stop()
-            await three.start()
-        answers = dict(zip(tasks, await asyncio.gather(*tasks.values()), strict=True))
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as clients:
+            for n in range(60):
+                clients.create_task(ask(f"u{n}"))
+            for _ in range(5):
+                three.arrived.clear()
+                await three.arrived.wait()
+                await three.stop()
+                await three.start()
+            last_death.set()
         generated = [row[0] for engine in (one, two, three) for row in engine.ledger]
         assert len(generated) == len(set(generated))
-        assert {answer.status for answer in answers.values()} <= {200, 502}
-        assert {key for key, answer in answers.items() if answer.status == 200} <= set(generated)
-        assert sum(answer.status == 200 for answer in answers.values()) > 250
+        assert {*answers.values()} <= {200, 502}
+        assert {key for key, status in answers.items() if status == 200} <= {*generated}
+        lost = [status for status in answers.values() if status == 502]
+        assert len(lost) < 50, "a death costs those that ran there"
 
 
-async def test_five_failures_in_a_row_open_the_breaker():
+async def test_five_failures_in_a_row_open_the_breaker(monkeypatch):
     """An engine that takes requests and breaks them off is left alone for a while."""
+    monkeypatch.setattr(fleet, "REST_S", PATIENCE_S)
     async with (
         FakeEngine(slots=1, script=Script(fault="reset")) as engine,
         serving(engine) as gateway,
@@ -166,22 +186,23 @@ async def test_five_failures_in_a_row_open_the_breaker():
         assert len(engine.received) == 5
 
 
-async def test_a_probe_on_its_way_does_not_end_a_rest():
+async def test_a_probe_on_its_way_does_not_end_a_rest(monkeypatch):
     """The fifth failure comes while a probe is being answered: the engine rests all the same."""
+    monkeypatch.setattr(fleet, "REST_S", PATIENCE_S)
     async with FakeEngine(slots=1) as engine, serving(engine, probe_interval_s=60) as gateway:
-        fleet = gateway.fleet
-        member = fleet._members[engine.url]
+        engines = gateway.fleet
+        member = engines._members[engine.url]
 
         async def probe(*, ask_slots: bool) -> None:
-            for _ in range(FAILURES_TO_OPEN):
-                fleet.failed(engine.url, refused=False)
+            for _ in range(fleet.FAILURES_TO_OPEN):
+                engines.failed(engine.url, refused=False)
 
         member.engine.probe = probe
-        await fleet._probe(member)
-        assert not fleet.ready
+        await engines._probe(member)
+        assert not engines.ready
         member.rests_until_s = 0.0
-        await fleet._probe(member)
-        assert fleet.ready
+        await engines._probe(member)
+        assert engines.ready
 
 
 async def test_models_must_agree():
@@ -280,10 +301,11 @@ async def test_who_waits_too_long_is_told_504():
     """A queue with a time limit answers 504, and the request never reaches the engine."""
     async with (
         FakeEngine(slots=1, script=Script(fault="hang")) as engine,
-        serving(engine, queue_ttl_s=0.05) as gateway,
+        serving(engine) as gateway,
     ):
         running = post(gateway)
         await until(lambda: engine.running == 1)
+        gateway.config = replace(gateway.config, queue_ttl_s=0.05)
         answer = await post(gateway)
         assert answer.status == 504
         assert json.loads(await answer.text())["error"]["code"] == "expired"
@@ -295,7 +317,7 @@ async def test_a_drain_finishes_what_it_can_and_refuses_the_rest():
     """During a drain the running and the waiting are served, newcomers get 503."""
     async with (
         FakeEngine(slots=1, script=Script(delay_s=0.1)) as engine,
-        serving(engine, drain_s=5.0) as gateway,
+        serving(engine, drain_s=PATIENCE_S) as gateway,
     ):
         tasks = [post(gateway) for _ in range(3)]
         await until(lambda: len(gateway.driver.tickets) == 3)
