@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,11 +14,13 @@ from lengthwise.core.prediction import Prediction
 from lengthwise.gateway.forecast import FIRST_GUESS_TOKENS, Forecaster, deadline_of
 from lengthwise.predictors.base import Prompt
 from tests.faults.fake_engine import FakeEngine
-from tests.gateway.rig import chat, metric, post, serving
+from tests.gateway.rig import PATIENCE_S, chat, metric, post, serving, until
 
 DEADLINE_S = 0.005
-#: The promise is 20 ms; a shared machine may put a thread aside for longer than that.
-PATIENCE_S = 0.1
+#: The promise is 20 ms; a shared machine may put a thread aside for longer than that, but not in
+#: each of so many rounds.
+SOON_S = 0.1
+ROUNDS = 5
 
 
 class FakePredictor:
@@ -44,19 +47,36 @@ class FakePredictor:
             case "none":
                 return None
             case "hang":
-                self.release.wait(10)
+                self.release.wait(PATIENCE_S)
         return Prediction.point(42)
 
 
-@pytest.fixture
-async def forecaster():
+@asynccontextmanager
+async def forecasting(deadline_s: float = DEADLINE_S):
     """Run a forecaster that counts its fallbacks in `reasons`."""
-    made = Forecaster(FakePredictor(), DEADLINE_S, lambda reason: made.reasons.update([reason]))
+    made = Forecaster(FakePredictor(), deadline_s, lambda reason: made.reasons.update([reason]))
     made.reasons = Counter()
     yield made
     made.predictor.release.set()
     made.close()
     await asyncio.to_thread(made._thread.join)
+
+
+@pytest.fixture
+async def forecaster():
+    """Run one that gives its thread as long as a busy machine needs."""
+    async with forecasting(PATIENCE_S) as made:
+        yield made
+
+
+async def hang(forecaster: Forecaster) -> Prediction:
+    """Hold the predictor's thread, and see its deadline pass."""
+    asked = asyncio.create_task(forecaster.predict(Prompt.of("hang")))
+    await until(lambda: forecaster.predictor.calls == 1)
+    forecaster.deadline_s = DEADLINE_S
+    await asyncio.sleep(DEADLINE_S)
+    forecaster._watch(forecaster._running)
+    return await asked
 
 
 @pytest.mark.parametrize(
@@ -67,16 +87,26 @@ async def forecaster():
         ("nan", "invalid"),
         ("text", "invalid"),
         ("none", "invalid"),
-        ("hang", "timeout"),
     ],
 )
 async def test_each_fault_falls_back_and_is_counted(forecaster, fault, reason):
-    """Whatever comes instead of a prediction: the fallback, soon, and one count."""
-    began = time.perf_counter()
+    """Whatever comes instead of a prediction: the fallback, and one count."""
     prediction = await forecaster.predict(Prompt.of(fault, max_tokens=30))
-    assert time.perf_counter() - began < PATIENCE_S
     assert prediction == Prediction.point(30)
     assert forecaster.reasons == {reason: 1}
+
+
+async def test_a_hang_falls_back_soon_and_is_counted():
+    """After its deadline nobody waits for the predictor."""
+    took_s = []
+    while not took_s or (min(took_s) >= SOON_S and len(took_s) < ROUNDS):
+        async with forecasting() as forecaster:
+            began = time.perf_counter()
+            prediction = await forecaster.predict(Prompt.of("hang", max_tokens=30))
+            took_s.append(time.perf_counter() - began)
+            assert prediction == Prediction.point(30)
+            assert forecaster.reasons == {"timeout": 1}
+    assert min(took_s) < SOON_S
 
 
 async def test_without_a_cap_the_fallback_is_the_running_mean(forecaster):
@@ -89,27 +119,30 @@ async def test_without_a_cap_the_fallback_is_the_running_mean(forecaster):
 
 async def test_a_stuck_predictor_is_not_asked_again_until_it_is_back(forecaster):
     """While one prediction hangs all others fall back at once; afterwards it predicts again."""
-    await forecaster.predict(Prompt.of("hang"))
-    began = time.perf_counter()
+    await hang(forecaster)
     for _ in range(100):
-        await forecaster.predict(Prompt.of("well"))
-    assert time.perf_counter() - began < PATIENCE_S
+        asked = forecaster.predict(Prompt.of("well"))
+        with pytest.raises(StopIteration):  # it waits for nothing
+            asked.send(None)
     assert forecaster.reasons["timeout"] == 101
     assert forecaster.predictor.calls == 1
     forecaster.predictor.release.set()
-    async with asyncio.timeout(5):
-        while forecaster._running is not None:  # noqa: ASYNC110  # a thread comes back
-            await asyncio.sleep(0.001)
+    await until(lambda: forecaster._running is None)  # a thread comes back
+    forecaster.deadline_s = PATIENCE_S
     assert (await forecaster.predict(Prompt.of("well"))).mean == 42
 
 
-async def test_those_in_line_behind_a_hang_fall_back_too(forecaster):
+async def test_those_in_line_behind_a_hang_fall_back_too():
     """Requests that came in the same instant as a hanging one are not held by it."""
-    began = time.perf_counter()
-    prompts = [Prompt.of(text, max_tokens=9) for text in ("hang", *["well"] * 20)]
-    predictions = await asyncio.gather(*map(forecaster.predict, prompts))
-    assert time.perf_counter() - began < PATIENCE_S
-    assert {prediction.mean for prediction in predictions} <= {9.0, 42.0}
+    took_s = []
+    while not took_s or (min(took_s) >= SOON_S and len(took_s) < ROUNDS):
+        async with forecasting() as forecaster:
+            began = time.perf_counter()
+            prompts = [Prompt.of(text, max_tokens=9) for text in ("hang", *["well"] * 20)]
+            predictions = await asyncio.gather(*map(forecaster.predict, prompts))
+            took_s.append(time.perf_counter() - began)
+            assert {prediction.mean for prediction in predictions} <= {9.0, 42.0}
+    assert min(took_s) < SOON_S
 
 
 async def test_the_loop_runs_on_while_a_predictor_hangs(forecaster):
@@ -123,7 +156,7 @@ async def test_the_loop_runs_on_while_a_predictor_hangs(forecaster):
             await asyncio.sleep(0)
 
     ticker = asyncio.create_task(tick())
-    await forecaster.predict(Prompt.of("hang"))
+    await hang(forecaster)
     ticker.cancel()
     assert ticks > 2, "a loop that is held ticks once at most"
 

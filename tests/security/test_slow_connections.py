@@ -6,10 +6,21 @@ import asyncio
 import time
 
 from tests.faults.fake_engine import FakeEngine, Script
-from tests.gateway.rig import chat, error_of, post, raw, request_bytes, serving, status_of
+from tests.gateway.rig import (
+    PATIENCE_S,
+    chat,
+    error_of,
+    post,
+    raw,
+    request_bytes,
+    serving,
+    status_of,
+)
 
 LIMITS = {"header_timeout_s": 0.3, "request_timeout_s": 0.6, "keepalive_s": 0.4}
 CONNECTIONS = 50
+#: A shared machine stands still now and then; a gateway that is late is so every time.
+ROUNDS = 5
 BODY = b'{"messages":[{"role":"user","content":"x"}]}'
 
 
@@ -26,7 +37,7 @@ async def trickle(gateway, data: bytes, every_s: float) -> tuple[bytes, float]:
 
     writing = asyncio.create_task(write())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             return await reader.read(), time.monotonic() - began
     finally:
         writing.cancel()
@@ -46,12 +57,18 @@ async def test_slow_heads_slow_bodies_and_idlers_go_while_a_stream_stays():
                 "idle": (lambda: trickle(gateway, b"", 1), 0.4, 0),
             }
             for kind, (start, deadline_s, status) in kinds.items():
-                results = await asyncio.gather(*(start() for _ in range(CONNECTIONS)))
-                for answer, after_s in results:
-                    assert status_of(answer) == status, kind
-                    assert deadline_s - 0.05 <= after_s <= deadline_s + 1, kind
-                    if status:
-                        assert error_of(answer)["code"] == "request_timeout"
+                slowest_s = []
+                while not slowest_s or (
+                    min(slowest_s) > deadline_s + 1 and len(slowest_s) < ROUNDS
+                ):
+                    results = await asyncio.gather(*(start() for _ in range(CONNECTIONS)))
+                    for answer, after_s in results:
+                        assert status_of(answer) == status, kind
+                        assert deadline_s - 0.05 <= after_s, kind
+                        if status:
+                            assert error_of(answer)["code"] == "request_timeout"
+                    slowest_s.append(max(after_s for _, after_s in results))
+                assert min(slowest_s) <= deadline_s + 1, kind
             answer = await stream
             assert answer.status == 200
             assert "[DONE]" in await answer.text()
@@ -72,7 +89,7 @@ async def trickle_body(gateway, head: bytes, body: bytes) -> tuple[bytes, float]
 
     writing = asyncio.create_task(write())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             return await reader.read(), time.monotonic() - began
     finally:
         writing.cancel()
