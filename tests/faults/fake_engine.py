@@ -80,12 +80,20 @@ class FakeEngine:
         server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, backlog=1024)
-        await site.start()
+        self._site = web.TCPSite(
+            self._runner, "127.0.0.1", self.port, reuse_address=True, backlog=1024
+        )
+        await self._site.start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self):
         """Die: drop every connection, refuse new ones."""
+        # Asyncio forgets a connection that it has accepted and not yet made when its server closes;
+        # the garbage collector would find it in the middle of another test.
+        for listening in self._site._server.sockets:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
+        for _ in range(3):
+            await asyncio.sleep(0)
         for connection in self._runner.server.connections:
             if connection.transport is not None:
                 connection.transport.abort()

@@ -15,6 +15,7 @@ class FakeDeafEngine:
         self.asked = 0
         self.ended = asyncio.Event()
         self.may_answer = asyncio.Event()
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -24,8 +25,12 @@ class FakeDeafEngine:
     async def __aexit__(self, *exc):
         self.may_answer.set()
         self._server.close()
+        for writer in self._writers:
+            writer.close()
+        await asyncio.sleep(0)
 
     async def _serve(self, reader, writer):
+        self._writers.append(writer)
         head = await reader.readuntil(b"\r\n\r\n")
         if head.startswith(b"GET /v1/models"):
             body = b'{"object":"list","data":[{"id":"fake"}]}'

@@ -18,7 +18,7 @@ MIB = 2**20
 #: The bars are 100 ms and 50 ms on a quiet machine; a shared one gets this much more, and so many
 #: rounds: it stands still now and then, but what is slow by itself is slow in each of them.
 SLACK = 4.0
-ROUNDS = 5
+ROUNDS = 20
 
 MESSAGES = b'"messages":[{"role":"user","content":"x"}]'
 
