@@ -40,7 +40,7 @@ def test_a_bad_predictor_stops_nothing(model, monkeypatch, caplog, answer):
         run.add(job)
         run.scheduler.add_waiting_request(run.manager.input_queue.get_nowait())
     run.order.forecasts.close()
-    run.order.forecasts._thread.join(10)
+    run.order.forecasts._thread.join(60)
     run.serve([])
     tally = run.order.tally
     assert run.admitted == [f"r{i}" for i in range(20)]

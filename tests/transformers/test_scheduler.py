@@ -212,9 +212,9 @@ def test_a_predicted_length_comes_later_and_counts(model, monkeypatch):
     for i in range(3):
         run.scheduler.add_waiting_request(state_of(run, Job(id=i, output=20)))
     for _ in range(3):
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=60)
     run.order.forecasts.close()
-    run.order.forecasts._thread.join(10)
+    run.order.forecasts._thread.join(60)
     run.serve([])
     assert run.admitted == ["r1", "r2", "r0"]
     assert not run.order.tally.fallbacks

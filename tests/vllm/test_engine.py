@@ -35,7 +35,7 @@ def run_engine(plan: dict, **settings: object) -> dict:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1200,
         check=False,
     )
     assert child.returncode == 0, child.stderr[-4000:]
@@ -127,7 +127,7 @@ def chats():
         },
         "chats": CHATS,
         "params": [{"temperature": 0.0, "max_tokens": 24}] * len(CHATS),
-        "pause_s": 4.0,
+        "predicts": True,
     }
 
 
@@ -158,7 +158,7 @@ def test_structured_output_stays_what_it_is_under_any_order(chats):
             {**one, "extra_args": {"lengthwise_output_tokens": 40 - 6 * at}}
             for at, one in enumerate(params)
         ],
-        "pause_s": 0.0,
+        "predicts": False,
     }
     stock = run_engine(plan)
     told = {"predictor": "none", "trust_length_hints": 1}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 import urllib.request
 from types import SimpleNamespace
@@ -47,7 +49,7 @@ def test_a_bad_predictor_stops_nothing(model, settings, monkeypatch, caplog, ans
         run.add(Job(id=i, output=4))
     forecasts = run.scheduler.lengthwise.forecasts
     forecasts.close()
-    forecasts._thread.join(10)
+    forecasts._thread.join(60)
     run.serve([])
     tally = run.scheduler.lengthwise.tally
     assert [*run.first_s] == [f"r{i}" for i in range(20)]
@@ -62,7 +64,7 @@ def test_no_tokenizer_is_first_come_first_served(model, settings):
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=2))
     run.serve([Job(id=i, output=4) for i in range(20)])
     assert [*run.first_s] == [f"r{i}" for i in range(20)]
-    run.scheduler.lengthwise.forecasts._thread.join(10)
+    run.scheduler.lengthwise.forecasts._thread.join(60)
     assert run.scheduler.lengthwise.tally.faults == {"loading the predictor": 1}
 
 
@@ -144,16 +146,25 @@ def test_an_option_of_vllms_that_would_be_overruled_is_refused(model, settings):
         make_scheduler(LengthwiseScheduler, model, vllm_policy="priority")
 
 
+def two_free_ports() -> int:
+    """Return the first of two ports in a row: the second may be an end of anybody's connection."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port + 1))
+            return port
+
+
 def test_engines_that_share_an_environment_have_a_port_each(model, settings):
     """The side port counts up by data-parallel rank; one that is taken is named; each is freed."""
-    port = free_port()
+    port = two_free_ports()
     settings(policy="fcfs", metrics_port=port)
     first = make_scheduler(LengthwiseScheduler, model)
     second = make_scheduler(LengthwiseScheduler, model, rank=1)
     with pytest.raises(ConfigError, match=f"metrics_port.*{port + 1}"):
         make_scheduler(LengthwiseScheduler, model, rank=1)
     for at in (port, port + 1):
-        with urllib.request.urlopen(f"http://127.0.0.1:{at}/metrics") as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{at}/metrics", timeout=60) as page:
             assert b"lengthwise:request_success_total" in page.read()
     first.shutdown()
     second.shutdown()

@@ -16,10 +16,11 @@ import pytest
 
 from lengthwise.engines.embedded import free_port
 from tests.vllm.weights import smollm2
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 #: vLLM takes half a minute to start where a core is free, and several where none is.
-STARTS_S = 400.0
+STARTS_S = 1200.0
 
 
 @contextlib.contextmanager
@@ -35,14 +36,14 @@ def child(command: list[str], url: str, log: Path, **environ: str):
         while True:
             assert process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):  # noqa: S310
+            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=20):  # noqa: S310
                 break
             time.sleep(0.2)
         yield process
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -95,15 +96,13 @@ def serve_gateway(engine: str, log: Path, options: str = "--scheduling-policy fc
         yield url
 
 
-async def chat(
-    session: aiohttp.ClientSession, url: str, tokens: int, *, by_priority: bool | None = False
-) -> tuple[int, str]:
+def chat(tokens: int, *, by_priority: bool | None = False) -> dict[str, object]:
     """Ask for exactly so many tokens, saying so in `vllm_xargs` and `nvext`.
 
     `by_priority` says so in `priority`, too; None lies there, longest first.
     """
     priority = {True: tokens, False: 0, None: -tokens}[by_priority]
-    body = {
+    return {
         "model": "smollm2",
         "messages": [{"role": "user", "content": f"Count to {tokens}."}],
         "max_tokens": tokens,
@@ -113,34 +112,45 @@ async def chat(
         "vllm_xargs": {"lengthwise_output_tokens": tokens},
         "nvext": {"agent_hints": {"osl": tokens}},
     }
-    async with session.post(f"{url}/chat/completions", json=body) as response:
-        answer = await response.json()
-        assert response.status == 200, answer
-        return answer["usage"]["completion_tokens"], answer["choices"][0]["message"]["content"]
 
 
-async def order_of_answers(url: str, *, by_priority: bool | None = False) -> list[int]:
-    """Send longest first and say in which order the answers come."""
+def waiting_at(engine: str) -> float:
+    """How many wait inside the engine, by its own count."""
+    with urllib.request.urlopen(f"{engine.removesuffix('/v1')}/metrics", timeout=60) as page:  # noqa: S310
+        lines = page.read().decode().splitlines()
+    name = "vllm:num_requests_waiting{"
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+async def order_of_answers(url: str, engine: str, *, by_priority: bool | None = False) -> list[int]:
+    """Send longest first, while another runs that then leaves; say in which order answers come."""
     ended: list[int] = []
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(600)) as session:
 
         async def ask(tokens: int) -> None:
-            found, text = await chat(session, url, tokens, by_priority=by_priority)
-            assert found == tokens
-            assert text
+            body = chat(tokens, by_priority=by_priority)
+            async with session.post(f"{url}/chat/completions", json=body) as response:
+                answer = await response.json()
+                assert response.status == 200, answer
+            assert answer["usage"]["completion_tokens"] == tokens
+            assert answer["choices"][0]["message"]["content"]
             ended.append(tokens)
 
         tasks = []
-        for tokens in (60, 50, 40, 30, 20, 10):
-            tasks.append(asyncio.create_task(ask(tokens)))
-            await asyncio.sleep(0.05)  # real time: requests must arrive in this order
+        body = chat(440) | {"stream": True}
+        async with session.post(f"{url}/chat/completions", json=body) as before_them:
+            assert await before_them.content.readline()
+            for n, tokens in enumerate((60, 50, 40, 30, 20, 10), start=1):
+                tasks.append(asyncio.create_task(ask(tokens)))
+                await until(lambda n=n: waiting_at(engine) == n)
+            before_them.close()
         await asyncio.gather(*tasks)
     return ended
 
 
 async def test_short_answers_overtake_long_ones_inside_the_engine(gateway, engine):
     """Sent longest first through a first-come gateway, they come back shortest first."""
-    assert await order_of_answers(gateway) == [60, 10, 20, 30, 40, 50]
+    assert await order_of_answers(gateway, engine[0]) == [10, 20, 30, 40, 50, 60]
     async with aiohttp.ClientSession() as session, session.get(engine[1]) as response:
         shown = await response.text()
     assert 'lengthwise:request_success_total{model_name="smollm2",policy="sjf"} 6.0' in shown
@@ -155,7 +165,9 @@ async def test_without_a_plug_in_the_gateway_forwards_its_order(tmp_path):
     forwards = "--scheduling-policy sjf --forward-priority --trust-length-hints"
     with serve_engine(tmp_path / "engine", "--scheduling-policy priority") as engine:
         with serve_gateway(engine, tmp_path / "plain") as url:
-            assert await order_of_answers(url) == [60, 50, 40, 30, 20, 10]
-            assert await order_of_answers(url, by_priority=True) == [60, 10, 20, 30, 40, 50]
+            assert await order_of_answers(url, engine) == [60, 50, 40, 30, 20, 10]
+            found = await order_of_answers(url, engine, by_priority=True)
+            assert found == [10, 20, 30, 40, 50, 60]
         with serve_gateway(engine, tmp_path / "forwards", forwards) as url:
-            assert await order_of_answers(url, by_priority=None) == [60, 10, 20, 30, 40, 50]
+            found = await order_of_answers(url, engine, by_priority=None)
+            assert found == [10, 20, 30, 40, 50, 60]

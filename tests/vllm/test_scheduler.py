@@ -142,10 +142,10 @@ def test_a_predicted_length_comes_later_and_counts(model, settings, monkeypatch)
     for i in range(3):
         run.add(Job(id=i, output=20))
     for _ in range(3):
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=60)
     forecasts = run.scheduler.lengthwise.forecasts
     forecasts.close()
-    forecasts._thread.join(10)
+    forecasts._thread.join(60)
     run.serve([])
     assert [*run.first_s] == ["r1", "r2", "r0"]
     assert not run.scheduler.lengthwise.tally.fallbacks
