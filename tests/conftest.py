@@ -3,6 +3,8 @@
 import importlib.util
 import signal
 
+from lengthwise.predictors import log_writer, request_log
+
 # Ignored signals are inherited, by us and our children: SIGHUP under nohup, SIGINT in a shell's
 # background. Tests of signals need the usual ones.
 for _number, _usual in (
@@ -21,3 +23,6 @@ if importlib.util.find_spec("hypothesis") is not None:  # not in the environment
         "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("steady")
+
+# A disk that is busy with what others write takes seconds to flush.
+log_writer.CLOSE_S = request_log.BUSY_S = 60.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import threading
 from dataclasses import replace
@@ -150,6 +151,28 @@ def test_two_writers_may_renew_an_older_log_at_once(tmp_path):
     first.close()
     second.close()
     assert models_in_log(path) == {"m": 3}
+
+
+def test_who_turns_on_the_journal_and_is_put_aside_has_another_try(tmp_path, monkeypatch):
+    """The time is over when it goes on, but the other one has been gone for long."""
+    path = tmp_path / "log.sqlite3"
+    now, refused = [0.0], []
+    monkeypatch.setattr(request_log, "monotonic", lambda: now[0])
+
+    class Busy(sqlite3.Connection):
+        def execute(self, sql, *args):
+            if "journal_mode" in sql and not refused:
+                refused.append(sql)
+                now[0] = 1e9
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+            return super().execute(sql, *args)
+
+    connect = functools.partial(sqlite3.connect, factory=Busy)
+    monkeypatch.setattr(request_log.sqlite3, "connect", connect)
+    request_log.open_for_writing(path).close()
+    assert refused
 
 
 def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path):

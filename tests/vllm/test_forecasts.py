@@ -36,7 +36,7 @@ class FakePredictor:
         self.count += 1
         self.asked.release()
         if self.until is not None:
-            assert self.until.wait(20)
+            assert self.until.wait(60)
         return Prediction.point(1 + sum(range(10_000)) % 7)
 
 
@@ -55,7 +55,7 @@ def test_a_predictor_that_hangs_keeps_nobody_who_ended():
         forecasts.forget(f"r{i}")
     go_on.set()
     forecasts.close()
-    forecasts._thread.join(20)
+    forecasts._thread.join(60)
     assert [name for name, _ in forecasts.ready()] == ["first"]
     assert not forecasts._jobs
 
@@ -65,14 +65,14 @@ def test_a_predictor_that_cannot_be_loaded_keeps_no_prompts():
     go_on = threading.Event()
 
     def load():
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         raise OSError("the directory is gone")
 
     tally = Tally()
     forecasts = Forecasts(load, tally)
     forecasts.ask("early", [1], 9)
     go_on.set()
-    forecasts._thread.join(20)
+    forecasts._thread.join(60)
     forecasts.ask("late", [1], 9)
     assert not forecasts._jobs
     assert tally.faults == {"loading the predictor": 1}
@@ -94,8 +94,8 @@ def test_the_step_loop_gets_the_interpreter_between_two_predictions(no_turns):
     forecasts = forecasts_of(predictor)
     for i in range(500):
         forecasts.ask(f"r{i}", [1], 9)
-    assert predictor.asked.acquire(timeout=20)
+    assert predictor.asked.acquire(timeout=60)
     assert predictor.count < 250
     forecasts.close()
-    forecasts._thread.join(20)
+    forecasts._thread.join(60)
     assert predictor.count == 500

@@ -143,7 +143,7 @@ def test_a_locked_file_stops_no_step(tmp_path, monkeypatch, caplog):
 
 def test_two_engines_may_create_one_log(tmp_path, monkeypatch):
     """At the same moment, as those of data parallelism do: both find it empty, neither fails."""
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=60)
 
     class Meeting(sqlite3.Connection):
         def execute(self, sql, *args):
@@ -157,12 +157,12 @@ def test_two_engines_may_create_one_log(tmp_path, monkeypatch):
     with ThreadPoolExecutor(2) as pool:
         path = tmp_path / "log.sqlite3"
         opened = [pool.submit(lambda: request_log.open_for_writing(path).close()) for _ in "ab"]
-        assert [one.result(20) for one in opened] == [None, None]
+        assert [one.result(120) for one in opened] == [None, None]
 
 
 def test_engines_that_turn_the_log_on_at_the_same_moment_wait_for_each_other(tmp_path):
     """SQLite itself refuses one of two that change to WAL at once, without its usual wait."""
-    together = threading.Barrier(3, timeout=20)
+    together = threading.Barrier(3, timeout=60)
 
     def opens(path):
         together.wait()
@@ -172,7 +172,7 @@ def test_engines_that_turn_the_log_on_at_the_same_moment_wait_for_each_other(tmp
         for number in range(100):
             path = tmp_path / f"log-{number}.sqlite3"
             opened = [pool.submit(opens, path) for _ in "abc"]
-            assert [one.result(20) for one in opened] == [None, None, None]
+            assert [one.result(120) for one in opened] == [None, None, None]
 
 
 def test_a_writer_that_stands_still_costs_rows_only(tmp_path):
@@ -181,12 +181,12 @@ def test_a_writer_that_stands_still_costs_rows_only(tmp_path):
 
     def hangs():
         stuck.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return FakeTokenizer()
 
     record = record_to(tmp_path / "log.sqlite3", tokenizer=hangs)
     end(record, fake_request(4), seat(0), Outcome.STOP, 1.0)
-    assert stuck.wait(20)
+    assert stuck.wait(60)
     room = record.writer._rows.maxsize
     for i in range(room + 50):
         end(record, fake_request(4), seat(i), Outcome.STOP, 1.0)

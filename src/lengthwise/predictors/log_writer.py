@@ -27,6 +27,8 @@ MAX_QUEUED_ROWS = 4096
 MAX_BATCH_ROWS = 256
 #: A transaction costs a flush to the disk: rows gather for this long first.
 GATHER_S = 0.25
+#: How long the end of a host waits for its last rows.
+CLOSE_S = 5.0
 _RETRY_S = 5.0
 
 log = logging.getLogger("lengthwise.log")
@@ -68,13 +70,13 @@ class LogWriter:
         except queue.Full:
             self.dropped += 1
 
-    def close(self, timeout_s: float = 5.0) -> None:
-        """Write what is queued and close the file; give up after `timeout_s`."""
+    def close(self) -> None:
+        """Write what is queued and close the file; give up after `CLOSE_S`."""
         self._closing.set()
         with contextlib.suppress(queue.Full):
             self._rows.put_nowait(None)
         if self._thread.is_alive():
-            self._thread.join(timeout_s)
+            self._thread.join(CLOSE_S)
 
     def _work(self) -> None:
         try:  # a path that cannot be written is said at once, not at the first request

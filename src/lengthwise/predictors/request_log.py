@@ -148,11 +148,13 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
     until = monotonic() + BUSY_S
     done = False
     while not done:
+        # Before the attempt: who was put aside for long in the middle of one has another.
+        last = monotonic() > until
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             done = True
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or monotonic() > until:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or last:
                 raise
             sleep(0.001)
 
