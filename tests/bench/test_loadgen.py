@@ -88,7 +88,7 @@ async def test_a_request_over_its_time_is_given_up_and_its_connection_closed():
         (row,) = await replay(_plan("hang 2"), target)
         assert row.outcome == "expired"
         assert row.e2el_s >= 0.05
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await engine.left.wait()
 
 

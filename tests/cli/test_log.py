@@ -208,6 +208,6 @@ def test_an_export_into_a_pipe_leaves_the_pipe(log, tmp_path):
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
     assert run("export", log, "--output", pipe).exit_code == 0
-    reader.join(5.0)
+    reader.join(60.0)
     assert read[0].count("\n") == 30
     assert pipe.is_fifo()

@@ -192,7 +192,7 @@ def test_an_interrupt_leaves_what_was_there(tmp_path):
         while not partial.exists():  # it has begun
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=600)
     assert process.returncode == 130
     assert b"nothing was written" in said
     assert result.read_text() == "old"

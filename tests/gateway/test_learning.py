@@ -204,7 +204,7 @@ async def test_it_refits_from_its_own_log_swaps_and_remembers(tmp_path):
     options = {"log_path": str(path), "predictor": load_predictor("default")}
     async with FakeEngine() as engine:
         async with serving(engine, **options) as gateway:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(300):
                 while metric(gateway, "prediction_model_version") != 1:  # noqa: ASYNC110  # a child
                     await asyncio.sleep(0.05)
             assert metric(gateway, "prediction_rows_learnt") == 400
@@ -230,7 +230,7 @@ async def test_a_gateway_that_is_started_anew_goes_on_counting_from_its_last_ref
     published.publish(tmp_path / "log.models", "fake", fitted, {"rows": 300, "last_row_id": 300})
     options = {"log_path": str(path), "predictor": load_predictor("default")}
     async with FakeEngine() as engine, serving(engine, **options) as gateway:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while metric(gateway, "prediction_refits_total") != 1:  # noqa: ASYNC110  # a child
                 await asyncio.sleep(0.05)
         assert gateway.learning.models.of("fake").next_at == served.next_refit_at(400)

@@ -34,7 +34,7 @@ async def test_a_signal_lets_the_running_finish_and_ends(number):
         await engine.arrived.wait()
         os.kill(os.getpid(), number)
         assert (await asking).status == 200
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(f"{url}/health")
 
@@ -54,7 +54,7 @@ async def test_a_second_signal_cuts_the_drain_short():
         await asyncio.sleep(0)
         os.kill(os.getpid(), signal.SIGINT)
         assert (await asking).status == 503
-        await asyncio.wait_for(running, 5)
+        await asyncio.wait_for(running, 60)
 
 
 async def test_what_it_cannot_start_with_is_a_config_error():

@@ -38,7 +38,7 @@ def test_a_pipe_or_a_device_is_written_and_never_replaced(tmp_path):
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     reader.start()
     write_atomically(pipe, "text")
-    reader.join(5.0)
+    reader.join(60.0)
     assert read == ["text"]
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
