@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 
+import msgspec
 import pytest
 
 from lengthwise.engines import embedded
@@ -81,6 +83,25 @@ async def test_it_is_started_again_when_it_dies():
         watch.cancel()
         await asyncio.wait([watch])
         made.stop()
+
+
+def test_a_port_that_is_taken_after_its_choice_is_replaced():
+    """Anybody may listen there before the engine does; one that the user named is not replaced."""
+    config = EmbeddedConfig(model_path=str(packaged_weights()), slots=1)
+    made = EmbeddedEngine(config)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", made.config.port))
+        other.listen()
+        taken = made.config.port
+        try:
+            made.start()
+            assert made.config.port != taken
+            assert made._healthy()
+        finally:
+            made.stop()
+        named = EmbeddedEngine(msgspec.structs.replace(config, port=taken))
+        with pytest.raises(ConfigError, match="ended at start"):
+            named.start()
 
 
 def test_absent_weights_are_an_error_with_the_command(monkeypatch):

@@ -73,6 +73,17 @@ def free_port() -> int:
         return port
 
 
+def is_taken(port: int) -> bool:
+    """Whether somebody holds this port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
+
+
 @dataclass
 class EmbeddedEngine:
     """Starts, watches and stops one child. `url` is its OpenAI base.
@@ -89,7 +100,8 @@ class EmbeddedEngine:
             raise MissingExtraError("the embedded engine", "embedded")
         if not Path(self.config.model_path).is_file():
             raise ConfigError(f"no such model file: {self.config.model_path}")
-        if not self.config.port:
+        self._chooses_port = not self.config.port
+        if self._chooses_port:
             self.config = msgspec.structs.replace(self.config, port=free_port())
         if self.log is None:
             self.config = msgspec.structs.replace(self.config, quiet_once_ready=True)
@@ -120,6 +132,10 @@ class EmbeddedEngine:
             if code is not None:
                 said = self._last_lines()
                 self.stop()
+                if self._chooses_port and is_taken(self.config.port):  # between choice and use
+                    self.config = msgspec.structs.replace(self.config, port=free_port())
+                    self._spawn()
+                    continue
                 raise ConfigError(f"the embedded engine ended at start with code {code}{said}")
             if time.monotonic() > deadline:
                 said = self._last_lines()
