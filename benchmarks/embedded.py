@@ -6,9 +6,10 @@
     python benchmarks/embedded.py --parts none          # only write the documents again
 
 Each part is one `lengthwise bench --compare` in results/embedded/PART; what is there is not run
-again, so an interrupted part goes on. Afterwards every part that is complete or partial is checked
-against the bars, and benchmarks/embedded.json, docs/benchmarks.md and the marked block of
-README.md are written from the runs. No figure there is typed by hand.
+again, so an interrupted part goes on; a note.md there is shown above its tables. Afterwards every
+part that is complete or partial is checked against the bars, and benchmarks/embedded.json,
+docs/benchmarks.md and the marked block of README.md are written from the runs. No figure there is
+typed by hand.
 """
 
 from __future__ import annotations
@@ -226,6 +227,8 @@ def _page(found: dict[str, Any], bars: list[Bar], machine: str) -> str:
     ]
     for name, part in found.items():
         lines += [f"# {PARTS[name].title}", "", _engine_line(part), ""]
+        if (noted := RUNS / name / "note.md").exists():
+            lines += [noted.read_text(encoding="utf-8").strip(), ""]
         if (RUNS / name / "comparison.png").exists():
             lines += [f"![CDF of end-to-end latency](benchmark-{name}.png)", ""]
         if name == "learnt":
