@@ -48,11 +48,11 @@ class Part:
 
 
 PARTS = {
-    "overload": Part(
+    "overload": Part(  # the arrivals of seeds 0 to 4 were looked at when the order was chosen
         title="Mixture, 1.5x overload",
         overload=1.5,
         policies="fcfs,sjf,ssjf,oracle-aged",
-        default_seeds="0,1,2,3,4",
+        default_seeds="5,6,7,8,9",
     ),
     "half": Part(
         title="Mixture, 0.5x load",
@@ -75,7 +75,7 @@ PARTS = {
     ),
 }
 #: What the part `learnt` learns from.
-LEARNT_FROM = RUNS / "overload" / "runs" / "seed0-fcfs"
+LEARNT_FROM = RUNS / "overload" / "runs" / "seed5-fcfs"
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from math import inf
+from math import inf, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,13 +46,19 @@ def jobs(seed: int, load: float, n: int = 300):
 
 def usual_by_hand(came: list[Request]) -> Iterator[tuple[float, float]]:
     """What docs/policies.md says of `ssjf`, counted anew: what is usual, and the bound, seconds."""
-    mean, ceiling_s = came[0].size_tokens, -inf
+    sizes: list[float] = []
+    square, ceiling_s = 0.0, -inf
     for n, one in enumerate(came, start=1):
+        sizes.append(one.size_tokens)
         if n <= 16:
-            mean = min(mean, 4 * one.size_tokens)
-        mean += max(0.01, 1 / n) * (min(one.size_tokens, 4 * mean) - mean)
-        usual = mean * (n - 1) / (n + 3)
-        ceiling_s = max(ceiling_s, one.arrival_s + 24 * 1.4 * S_PER_TOKEN * usual)
+            *rest, largest = sorted(sizes)
+            kept = [*rest, min(largest, 3 * max(rest, default=inf))]
+            square = sum(size**2 for size in kept) / n
+        else:
+            size = min(one.size_tokens, 3 * sqrt(square))
+            square += max(0.01, 1 / n) * (size**2 - square)
+        usual = sqrt(square) * (n - 1) / (n + 3)
+        ceiling_s = max(ceiling_s, one.arrival_s + 24 * 1.25 * S_PER_TOKEN * usual)
         own_s = 24 * S_PER_TOKEN * one.size_tokens
         yield usual, min(own_s, ceiling_s - one.arrival_s)
 
@@ -135,7 +141,7 @@ def test_a_model_has_an_usual_of_its_own():
 
 
 def test_what_is_usual_follows_the_traffic_and_not_one_absurd_size():
-    """The mean of the latest hundred or so; a million tokens count as a few usual requests."""
+    """The root mean square of the latest hundred or so; a million tokens count as a few usual requests."""
     queue = RankedQueue(Aged())
     for id_ in range(500):
         queue.push(one := request(id_, tokens=100 if id_ < 100 else 300), 0.0)
@@ -164,7 +170,7 @@ def test_one_absurd_size_at_the_start_does_not_lift_the_ceiling(absurd):
 
 def test_what_stands_in_for_a_prediction_says_nothing_of_what_is_usual():
     """It has no ceiling before the first prediction, and that of predictions from then on."""
-    queue = RankedQueue(Aged(stretch=20, level=1.4))
+    queue = RankedQueue(Aged(stretch=20, level=1.25))
 
     def shown(id_: int, tokens: float, *, stands_in: bool) -> tuple[float, float]:
         one = request(id_, tokens=tokens, stands_in=stands_in, s_per_token=0.5)
@@ -173,9 +179,10 @@ def test_what_stands_in_for_a_prediction_says_nothing_of_what_is_usual():
 
     assert shown(0, 4000, stands_in=True) == (4000, inf)
     assert shown(1, 100, stands_in=False) == (0, 0)
-    assert shown(2, 200, stands_in=False) == (30, 20 * 0.5 * 1.4 * 30)
-    assert shown(3, 4000, stands_in=True) == (30, 20 * 0.5 * 1.4 * 30)
-    assert shown(4, 300, stands_in=False) == pytest.approx((200 / 3, 20 * 0.5 * 1.4 * 200 / 3))
+    two, three = sqrt((100**2 + 200**2) / 2) / 5, sqrt((100**2 + 200**2 + 300**2) / 3) / 3
+    assert shown(2, 200, stands_in=False) == pytest.approx((two, 20 * 0.5 * 1.25 * two))
+    assert shown(3, 4000, stands_in=True) == pytest.approx((two, 20 * 0.5 * 1.25 * two))
+    assert shown(4, 300, stands_in=False) == pytest.approx((three, 20 * 0.5 * 1.25 * three))
 
 
 def test_what_was_usual_when_a_request_came_stays_so_for_it():
@@ -204,12 +211,14 @@ def test_who_is_refused_does_not_move_what_is_usual():
         scheduler.handle(Arrived(request(id_, tokens=tokens)), 0.0)
     scheduler.handle(Finished(0, Outcome.STOP), 1.0)
     scheduler.handle(Arrived(late := request(9, tokens=160, slots=1)), 1.0)
-    assert late.usual_tokens == pytest.approx(120 * 2 / 6)
+    assert late.usual_tokens == pytest.approx(sqrt((2 * 100**2 + 160**2) / 3) * 2 / 6)
     scheduler.handle(Closed(Outcome.SHUTDOWN), 2.0)
     scheduler.handle(Arrived(request(10, tokens=4000)), 2.0)
     scheduler.handle(Opened(), 3.0)
     scheduler.handle(Arrived(several := request(11, tokens=120, slots=3)), 3.0)
-    assert several.usual_tokens == pytest.approx(120 * 3 / 7)
+    assert several.usual_tokens == pytest.approx(
+        sqrt((2 * 100**2 + 160**2 + 120**2) / 4) * 3 / 7
+    )
 
 
 def test_where_nobody_is_beyond_the_level_there_is_none():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import inf
+from bisect import insort
+from dataclasses import dataclass, field
+from math import inf, sqrt
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,10 +15,10 @@ if TYPE_CHECKING:
 
 # What is usual follows the last hundred or so; one absurd size counts as a few usual ones.
 _LATEST = 100
-_LONG_TIMES = 4.0
+_LONG_TIMES = 3.0
 # Few say little: what is usual counts as if the first, and so many more, had no length at all; and
-# while they are so few, one counts at most as a few of another. For a ceiling stands until the
-# clock has caught up: one absurd size at the start would lift it for hours.
+# while they are so few, the largest counts at most as a few of the next. For a ceiling stands until
+# the clock has caught up: one absurd size at the start would lift it for hours.
 _DOUBTS = 4
 _FEW = 16
 
@@ -24,19 +26,25 @@ _FEW = 16
 @dataclass(slots=True)
 class _Model:
     came: int = 0
-    mean_tokens: float = 0.0
-    usual_tokens: float = 0.0
+    first: list[float] = field(default_factory=list)
+    mean_square: float = 0.0
     ceiling: float = -inf
 
+    def usual_tokens(self) -> float:
+        """Root mean square of the sizes, the less believed the fewer came before."""
+        before = self.came - 1
+        return sqrt(self.mean_square) * before / (before + _DOUBTS) if before > 0 else 0.0
+
     def count(self, size_tokens: float) -> None:
-        before = self.came
-        mean = self.mean_tokens if before else size_tokens
-        if before < _FEW:
-            mean = min(mean, _LONG_TIMES * size_tokens)
-        kept = min(size_tokens, _LONG_TIMES * mean)
         self.came += 1
-        self.mean_tokens = mean + (kept - mean) / min(self.came, _LATEST)
-        self.usual_tokens = self.mean_tokens * before / (before + _DOUBTS)
+        if self.came <= _FEW:
+            insort(self.first, size_tokens)
+            *rest, largest = self.first
+            kept = [*rest, min(largest, _LONG_TIMES * rest[-1])] if rest else self.first
+            self.mean_square = fmean(size * size for size in kept)
+        else:
+            size = min(size_tokens, _LONG_TIMES * sqrt(self.mean_square))
+            self.mean_square += (size * size - self.mean_square) / min(self.came, _LATEST)
 
 
 class Usual:
@@ -63,6 +71,6 @@ class Usual:
             elif not model.came:
                 request.usual_tokens = request.size_tokens
                 return request
-            request.usual_tokens = model.usual_tokens
+            request.usual_tokens = model.usual_tokens()
             request.ceiling = model.ceiling = max(model.ceiling, self._ceiling(request))
         return request

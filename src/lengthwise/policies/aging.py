@@ -29,7 +29,7 @@ class Aged:
     """
 
     stretch: float = 24.0
-    level: float = 1.4
+    level: float = 1.25
 
     name: ClassVar[str] = "aged"
     rekey: ClassVar[Rekey] = Rekey.NEVER
