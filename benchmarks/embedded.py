@@ -74,8 +74,8 @@ PARTS = {
         default_seeds="10,11,12",
     ),
 }
-#: What the part `learnt` learns from.
-LEARNT_FROM = RUNS / "overload" / "runs" / "seed5-fcfs"
+#: What the part `learnt` learns from, kept: the part overload may be run anew.
+LEARNT_FROM = RUNS / "learnt-from"
 
 
 def main() -> None:
@@ -153,7 +153,10 @@ def _run_part(name: str, options: argparse.Namespace) -> None:
         dataset.append(str(options.sharegpt_path.resolve()))
     if name == "learnt":
         if not LEARNT_FROM.exists():
-            sys.exit("--parts learnt learns from a run of the part overload: run that first")
+            served = sorted((RUNS / "overload" / "runs").glob("seed*-fcfs"))
+            if not served:
+                sys.exit("--parts learnt learns from a run of the part overload: run that first")
+            shutil.copytree(served[0], LEARNT_FROM)
         model = learn(LEARNT_FROM, RUNS / "learnt-proxy", cap_tokens=CAP_TOKENS)
         dataset += ["--predictor", str(model)]
     command = [

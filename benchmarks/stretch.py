@@ -41,8 +41,15 @@ ORDERS = (
     *(f"ssjf:stretch={stretch}" for stretch in (6, 12)),
     "ssjf",
     "ssjf:stretch=48",
-    *(f"ssjf:level={level}" for level in (1.2, 1.6, 2)),
+    *(f"ssjf:level={level}" for level in (1, 1.5, 2)),
     *(f"ssjf:stretch={stretch}:level=inf" for stretch in (3, 6, 12)),
+    "ssjf-elastic",
+    "sjf",
+)
+#: One at a time: a service time is an eighth of what it is among eight, and the queue is as long.
+ONE_SLOT_ORDERS = (
+    "ssjf",
+    *(f"ssjf:stretch={stretch}" for stretch in (48, 68, 96)),
     "ssjf-elastic",
     "sjf",
 )
@@ -85,8 +92,11 @@ class Answers:
         return np.asarray(simulate_jobs(trace, engine, policy).finish_s) - arrival_s
 
 
-def mixture(runs: Path) -> Answers:
-    """Read the lengths that the embedded engine wrote, first come first served."""
+def mixture(runs: Path, *, slots: int) -> Answers:
+    """Read the lengths that the embedded engine wrote, first come first served.
+
+    However many slots share it, the engine writes 200 tokens a second.
+    """
     lengths: dict[str, int] = {}
     for file in sorted(runs.glob("seed*-fcfs/per_request.jsonl")):
         for row in map(json.loads, file.open(encoding="utf-8")):
@@ -98,12 +108,12 @@ def mixture(runs: Path) -> Answers:
     answered = [sample for sample in read_mixture().samples if sample.id in lengths]
     asked = [Prompt(messages=tuple(Message(*m) for m in s.messages)) for s in answered]
     return Answers(
-        name="mixture",
+        name="mixture" if slots > 1 else "mixture, one slot",
         tokens=[lengths[sample.id] for sample in answered],
         told=[proxy.predict(prompt) for prompt in asked],
         cap=256,
-        slots=8,
-        s_per_token=0.04,
+        slots=slots,
+        s_per_token=slots / 200,
     )
 
 
@@ -145,8 +155,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6, help="how many")
     options = parser.parse_args()
     lines = [["answers", "policy", *(name for name, _, _ in LOADS)]]
-    for data in (mixture(options.runs), sharegpt(options.part)):
-        for name in ORDERS:
+    alone = mixture(options.runs, slots=1)
+    eight = mixture(options.runs, slots=8)
+    parts = ((eight, ORDERS), (sharegpt(options.part), ORDERS), (alone, ONE_SLOT_ORDERS))
+    for data, orders in parts:
+        for name in orders:
             policy = find_system(name).build()
             lines.append(row(data, f"`{name}`", policy, range(options.seeds)))
             print(*lines[-1], sep=" | ", flush=True)
