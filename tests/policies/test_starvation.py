@@ -141,13 +141,21 @@ def test_a_model_has_an_usual_of_its_own():
 
 
 def test_what_is_usual_follows_the_traffic_and_not_one_absurd_size():
-    """The root mean square of the latest hundred or so; a million tokens count as a few usual requests."""
+    """It follows the latest hundred or so; a million tokens count as a few usual requests."""
     queue = RankedQueue(Aged())
     for id_ in range(500):
         queue.push(one := request(id_, tokens=100 if id_ < 100 else 300), 0.0)
     assert 285 < one.usual_tokens <= 300
     queue.push(absurd := request(1000, tokens=1e6), 0.0)
     assert absurd.usual_tokens < 1.05 * one.usual_tokens
+
+
+def test_many_one_word_answers_leave_an_order_among_the_rest():
+    """One answer of 1,000 tokens in seven holds what is usual above 300; their mean is 144."""
+    queue = RankedQueue(Aged())
+    for id_ in range(2000):
+        queue.push(one := request(id_, tokens=1000 if id_ % 7 == 0 else 1), 0.0)
+    assert 300 < one.usual_tokens < 400
 
 
 def test_few_say_little_of_what_is_usual():
@@ -216,9 +224,7 @@ def test_who_is_refused_does_not_move_what_is_usual():
     scheduler.handle(Arrived(request(10, tokens=4000)), 2.0)
     scheduler.handle(Opened(), 3.0)
     scheduler.handle(Arrived(several := request(11, tokens=120, slots=3)), 3.0)
-    assert several.usual_tokens == pytest.approx(
-        sqrt((2 * 100**2 + 160**2 + 120**2) / 4) * 3 / 7
-    )
+    assert several.usual_tokens == pytest.approx(sqrt((2 * 100**2 + 160**2 + 120**2) / 4) * 3 / 7)
 
 
 def test_where_nobody_is_beyond_the_level_there_is_none():

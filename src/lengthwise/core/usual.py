@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass, field
 from math import inf, sqrt
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,14 +40,17 @@ class _Model:
             insort(self.first, size_tokens)
             *rest, largest = self.first
             kept = [*rest, min(largest, _LONG_TIMES * rest[-1])] if rest else self.first
-            self.mean_square = fmean(size * size for size in kept)
+            self.mean_square = sum(size * size for size in kept) / self.came
         else:
             size = min(size_tokens, _LONG_TIMES * sqrt(self.mean_square))
             self.mean_square += (size * size - self.mean_square) / min(self.came, _LATEST)
 
 
 class Usual:
-    """A running mean of sizes for each model, and the largest key so far that it allowed.
+    """The root mean square of each model's sizes, and the largest key so far that it allowed.
+
+    Squares, because the long bring most of the work: many one-word answers do not make all the rest
+    equally long.
 
     `ceiling(request)` is the policy's: the largest key of one who arrives now, where
     `usual_tokens` are usual. What a newcomer is shown never descends, so that whoever would be put
