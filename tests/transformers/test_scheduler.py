@@ -304,7 +304,7 @@ def test_who_has_most_to_go_is_taken_off_first(model):
 
 def test_nobody_is_overtaken_past_its_bound(model):
     """`ssjf` at overload: whoever arrives after a request's bound is admitted after it."""
-    jobs = [Job(id=i, at=2 * i, output=300 if i == 5 else 3) for i in range(1100)]
+    jobs = [Job(id=i, at=2 * i, output=300 if i == 30 else 3) for i in range(1100)]
     run = ours(
         model,
         "ssjf",
@@ -313,11 +313,11 @@ def test_nobody_is_overtaken_past_its_bound(model):
         config={"max_requests_per_batch": 1},
     ).serve(jobs)
     # It moves what is usual to under 5 tokens.
-    bound_s = jobs[5].at * 0.01 + Aged().stretch * Aged().level * 0.01 * 5
+    bound_s = jobs[30].at * 0.01 + Aged().stretch * Aged().level * 0.01 * 5
     late = [job for job in jobs if job.at * 0.01 > bound_s + 0.02]
     assert late
-    assert not [job for job in late if run.first_at[job.name] < run.first_at["r5"]]
-    assert run.first_at["r5"] > run.first_at["r10"], "and it does let the short ones by"
+    assert not [job for job in late if run.first_at[job.name] < run.first_at["r30"]]
+    assert run.first_at["r30"] > run.first_at["r35"], "and it does let the short ones by"
 
 
 def test_learnt_lengths_are_the_fallback(model):

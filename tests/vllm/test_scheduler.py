@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 
@@ -204,15 +205,15 @@ def test_nobody_is_overtaken_past_its_bound(model, settings, policy, bound_token
     """`ssjf` at overload: whoever arrives after a request's bound is admitted after it."""
     settings(policy=policy, trust_length_hints=1, predictor="none", s_per_token=0.01)
     jobs = [
-        Job(id=i, arrival_s=i * 0.02, output=300 if i == 5 else 3, hint=300 if i == 5 else 3)
+        Job(id=i, arrival_s=i * 0.02, output=300 if i == 30 else 3, hint=300 if i == 30 else 3)
         for i in range(1500)
     ]
     run = Run(make_scheduler(LengthwiseScheduler, model, max_num_seqs=1)).serve(jobs)
-    bound_s = jobs[5].arrival_s + bound_tokens * 0.01
+    bound_s = jobs[30].arrival_s + bound_tokens * 0.01
     late = [job for job in jobs if job.arrival_s > bound_s]
     assert late
-    assert not [job for job in late if run.first_s[job.name] < run.first_s["r5"]]
-    assert run.first_s["r5"] > run.first_s["r10"], "and it does let the short ones by"
+    assert not [job for job in late if run.first_s[job.name] < run.first_s["r30"]]
+    assert run.first_s["r30"] > run.first_s["r35"], "and it does let the short ones by"
 
 
 def test_what_stands_in_for_a_prediction_on_its_way_does_not_count_as_usual(model, settings):
@@ -241,8 +242,10 @@ def test_a_prediction_that_comes_when_its_request_runs_counts_as_usual(model, se
         order._foretell(f"r{i}", Prediction.point(tokens))
     long = order.seats["r1"]
     assert len(run.scheduler.running) == 2
-    assert long.usual_tokens == 30  # of 60 and four times as much, which the doubts make a fifth
-    ceiling_s = Aged().stretch * Aged().level * 30 * 0.01
+    # 900 count as three times 60, and the doubts make a fifth of it all.
+    usual = math.hypot(60, 3 * 60) / 2**0.5 / 5
+    assert long.usual_tokens == pytest.approx(usual)
+    ceiling_s = Aged().stretch * Aged().level * usual * 0.01
     assert order.standing(long)[0] == pytest.approx(long.arrival_s + ceiling_s)
 
 
